@@ -1,0 +1,25 @@
+"""What all tests share: the folder of real models and pictures, where there is one."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="session")
+def root() -> Path:
+    """The checkout."""
+    return ROOT
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """Real models and labelled pictures that are not part of the project; the test is skipped where they are absent."""
+    folder = Path(os.environ.get("EDGEDET_SHARED", ROOT.parent / "shared"))
+    if not (folder / "models").is_dir():
+        pytest.skip("needs the folder of real models (set EDGEDET_SHARED)")
+    return folder
