@@ -1,0 +1,133 @@
+"""``edgedet export``: a checkpoint or ONNX file to a portable ONNX file."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from edgedet.cli.parameters import AnchorsFile, BatchSize, ClassNames, ImageSize, JsonObjectFile
+
+if TYPE_CHECKING:
+    from edgedet.export.report import ExportReport
+
+__all__ = ["command"]
+
+_FILE = click.Path(path_type=Path)
+
+
+@click.command()
+@click.argument("source", type=_FILE, required=False)
+@click.option(
+    "-o",
+    "--output",
+    type=_FILE,
+    metavar="OUT.onnx",
+    help="ONNX file to write [default: the source's name with .onnx, here]",
+)
+@click.option(
+    "--family", metavar="NAME", help="Family of the source, with a variant after a colon (see --list-families)"
+)
+@click.option("--imgsz", type=ImageSize(), metavar="N|WxH", help="Size of the network's input in pixels")
+@click.option("--batch", type=BatchSize(), metavar="N|dynamic", help="Pictures per run")
+@click.option("--names", type=ClassNames(), metavar="FILE|coco|coco91|voc", help="Class names: a known list, or a file")
+@click.option("--opset", type=click.IntRange(min=7), metavar="N", help="ONNX operator set to write")
+@click.option(
+    "--trust", is_flag=True, help="Execute the code in a pickled checkpoint: only for files you made yourself"
+)
+@click.option("--report", type=_FILE, metavar="FILE.json", help="Write the report as JSON")
+@click.option(
+    "--anchors", type=AnchorsFile(), metavar="FILE.npy|.json", help="Anchor boxes that the file does not carry"
+)
+@click.option(
+    "--spec", type=JsonObjectFile(), metavar="FILE.json", help="Partial ModelSpec that wins over the family's defaults"
+)
+@click.option("--pictures", type=click.Path(path_type=Path, exists=True, file_okay=False), metavar="DIR",
+              help="Real pictures to compare source and export on [default: the package's own]")  # fmt: skip
+@click.option("--list-families", is_flag=True, help="Show the families with what each takes")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of tables")
+def command(source: Path | None, list_families: bool, as_json: bool, **options: Any) -> None:
+    """Turn SOURCE into an ONNX file that carries everything needed to run it.
+
+    SOURCE is an ONNX file from anywhere, a checkpoint, a TorchScript or torch.export archive, safetensors, or a
+    transformers folder. The export is compared with its source on real pictures before it is written.
+    """
+    if list_families:
+        _list_families(as_json)
+        return
+    if source is None:
+        raise click.UsageError("Missing argument 'SOURCE'", click.get_current_context())
+    report = _export(source, options)
+    if as_json:
+        click.echo(json.dumps(report.to_json(), indent=2))
+    else:
+        _print(report)
+
+
+def _export(source: Path, options: dict[str, Any]) -> ExportReport:
+    from edgedet.export.pipeline import run_export
+    from edgedet.export.request import ExportRequest
+
+    request = ExportRequest(
+        source=source,
+        output=options["output"],
+        family=options["family"],
+        size=options["imgsz"],
+        batch=options["batch"],
+        class_names=options["names"],
+        opset=options["opset"],
+        trust=options["trust"],
+        anchors=options["anchors"],
+        fragment=options["spec"] or {},
+        pictures=options["pictures"],
+        report=options["report"],
+    )
+    return run_export(request, on_step=lambda name: click.echo(f"{name} ...", err=True))
+
+
+def _list_families(as_json: bool) -> None:
+    from edgedet.export.families import families
+
+    rows = [(name, family.takes, family.extra) for name, family in families().items()]
+    if as_json:
+        click.echo(
+            json.dumps([{"name": name, "takes": takes, "extra": extra} for name, takes, extra in rows], indent=2)
+        )
+        return
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table("Family", "Takes", "Needs", box=None, pad_edge=False, header_style="bold")
+    for name, takes, extra in rows:
+        table.add_row(name, escape(takes), escape(f"edgedet[{extra}]") if extra else "")
+    Console(highlight=False).print(table)
+
+
+def _print(report: ExportReport) -> None:
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    console = Console(highlight=False)
+    steps = Table("Step", "Seconds", "What was done", box=None, pad_edge=False, header_style="bold")
+    steps.columns[1].justify = "right"
+    for step in report.steps:
+        steps.add_row(step.name, f"{step.seconds:.2f}", escape(step.detail))
+    console.print(steps)
+    console.print()
+    differences = Table(
+        "Output", "Shape", "Worst difference", "Relative", box=None, pad_edge=False, header_style="bold"
+    )
+    for item in report.differences:
+        differences.add_row(
+            escape(item.name), escape(str(list(item.shape))), f"{item.max_abs:.3g}", f"{item.max_rel:.3g}"
+        )
+    console.print(differences)
+    for note in report.notes:
+        console.print(f"Note: {escape(note)}", soft_wrap=True)
+    console.print()
+    console.print(escape(f"Wrote '{report.output}', {report.size / 1e6:.2f} MB"), soft_wrap=True)
+    console.print(escape(f"Next: edgedet run '{report.output}' --source PICTURE"), soft_wrap=True)

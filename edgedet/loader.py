@@ -1,0 +1,85 @@
+"""From a model file to a detector, and from a detector and a source to a stream."""
+
+from __future__ import annotations
+
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from edgedet.errors import ModelFileError, SpecError
+from edgedet.model_spec import ModelSpec
+
+if TYPE_CHECKING:
+    from edgedet.runtime.detector import Detector
+    from edgedet.runtime.selection import Selection
+    from edgedet.runtime.stream import Policy, Stream
+
+__all__ = ["EngineName", "load", "open_stream"]
+
+EngineName = Literal["auto", "onnxruntime"]
+
+
+def load(
+    model: str | PathLike[str],
+    *,
+    engine: EngineName = "auto",
+    selection: Selection | None = None,
+    threads: int | None = None,
+) -> Detector:
+    """Load an exported model on the best engine of this machine.
+
+    Args:
+        model: an ONNX file that ``edgedet export`` wrote.
+        engine: ``auto``, or the name of an engine to insist on.
+        selection: thresholds and limits of the detections.
+        threads: threads of one run on a CPU; all processors that this process may use where None.
+
+    Raises:
+        ModelFileError: if the file cannot be loaded.
+        SpecError: if it carries no ModelSpec, or one that does not fit its network, or the engine is unknown.
+    """
+    from edgedet.runtime.detector import Detector
+    from edgedet.runtime.engines.onnxruntime import OnnxRuntimeEngine
+
+    if engine not in ("auto", "onnxruntime"):
+        raise SpecError("engine to be 'auto' or 'onnxruntime'", repr(engine), "Use one of these")
+    path = Path(model)
+    if not path.is_file():
+        raise ModelFileError("an exported model", f"'{path}', which does not exist", "Check the path")
+    session = OnnxRuntimeEngine(path, threads=threads)
+    spec = ModelSpec.from_metadata(session.metadata)
+    if spec is None:
+        raise SpecError(
+            "an ONNX file that edgedet exported, with a ModelSpec in its metadata",
+            f"'{path}' without one",
+            f"Add it with: edgedet export '{path}' -o 'model.onnx'",
+        )
+    session.select_outputs([output.name for output in spec.outputs])
+    return Detector(spec, session, selection)
+
+
+def open_stream(
+    detector: Detector | str | PathLike[str],
+    source: str | int | PathLike[str],
+    *,
+    policy: Policy | None = None,
+    selection: Selection | None = None,
+) -> Stream:
+    """Detect in every frame of a source, with reading, pre-processing and inference overlapped.
+
+    Args:
+        detector: a detector, or the path of a model to load (closed with the stream then).
+        source: a picture, folder, glob, video file, camera index, V4L2 device, or RTSP or HTTP address.
+        policy: ``every`` frame, or the ``latest`` one; by the kind of source where None.
+        selection: thresholds and limits in place of the detector's own.
+
+    Returns:
+        A context manager that yields one result a frame.
+    """
+    from edgedet.runtime.detector import Detector
+    from edgedet.runtime.stream import Stream
+
+    if isinstance(detector, Detector):
+        chosen = detector if selection is None else detector.with_selection(selection)
+        return Stream(chosen, source, policy=policy)
+    return Stream(load(detector, selection=selection), source, policy=policy, owns_detector=True)

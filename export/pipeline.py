@@ -1,0 +1,275 @@
+"""The exporter's recipe: read -> load -> trace -> rewrite -> describe -> verify -> write.
+
+Each step takes the state and returns it with its own result, and says in a few words what it did.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+
+from edgedet.errors import ExportError, SinkError, SpecError
+from edgedet.export.families import Family, LoadedModel, choose_family
+from edgedet.export.onnx_file import graph_inputs, graph_outputs, stamp_spec, write_onnx
+from edgedet.export.report import ExportReport, StepReport
+from edgedet.export.request import ExportRequest
+from edgedet.export.rewrite import InputShape, convert_opset, hide_initializers, set_input_shape
+from edgedet.export.source import Source, open_source
+from edgedet.export.trace import trace
+from edgedet.export.verify import OutputDifference, verify
+from edgedet.model_spec import InputSpec, ModelSpec, TensorSpec, merge_fragment
+from edgedet.runtime.heads import head_from_spec
+from edgedet.schema import to_json
+
+__all__ = ["STEPS", "ExportState", "export_model", "run_export"]
+
+
+@dataclass(frozen=True, eq=False)
+class ExportState:
+    """What is known so far; a field is None until the step that fills it has run."""
+
+    request: ExportRequest
+    source: Source | None = None
+    family: Family | None = None
+    loaded: LoadedModel | None = None
+    model: onnx.ModelProto | None = None
+    spec: ModelSpec | None = None
+    differences: tuple[OutputDifference, ...] = ()
+    output: Path | None = None
+    notes: tuple[str, ...] = ()
+
+    def to(self, **changes: Any) -> ExportState:
+        """Return the state with some fields filled."""
+        return dataclasses.replace(self, **changes)
+
+
+Step = Callable[[ExportState], tuple[ExportState, str]]
+
+
+def read_source(state: ExportState) -> tuple[ExportState, str]:
+    """Tell what the file is, and whose; make sure that the results will have a place."""
+    request = state.request
+    source = open_source(request.source)
+    output = request.output or Path(f"{source.path.stem}.onnx")
+    if output.exists() and output.samefile(source.path):
+        raise ExportError(
+            f"another file to write than the source '{source.path}'", "the same one", "Choose it with -o OUT.onnx"
+        )
+    for path, flag in ((output, "-o"), (request.report, "--report")):
+        if path is not None and not os.access(path.parent, os.W_OK):
+            raise SinkError(f"a folder to write '{path}' into", "none that can be written", f"Choose another with {flag}")
+    family = choose_family(source, request)
+    return state.to(source=source, family=family, output=output), f"{source.kind.replace('_', '.')}, family {family.name}"
+
+
+def load_network(state: ExportState) -> tuple[ExportState, str]:
+    """Let the family read it."""
+    assert state.source is not None and state.family is not None
+    loaded = state.family.load(state.source, state.request)
+    size = f"{loaded.input.width}x{loaded.input.height}"
+    return state.to(loaded=loaded, notes=loaded.notes), f"head {loaded.head.name}, input {size}"
+
+
+def trace_network(state: ExportState) -> tuple[ExportState, str]:
+    """Turn a torch network into ONNX; an ONNX source is taken as it is."""
+    assert state.loaded is not None
+    network = state.loaded.network
+    if isinstance(network, onnx.ModelProto):
+        model = onnx.ModelProto()
+        model.CopyFrom(network)
+        return state.to(model=model), "already ONNX"
+    model = trace(state.loaded, batch=state.request.batch, opset=state.request.opset)
+    return state.to(model=model), f"{len(model.graph.node)} nodes, opset {_opset(model)}"
+
+
+def rewrite_graph(state: ExportState) -> tuple[ExportState, str]:
+    """Run the graph passes that the request and the runtime call for."""
+    assert state.loaded is not None and state.model is not None
+    model, done = state.model, []
+    if touched := hide_initializers(model):
+        done.append(f"{touched} initializers tidied")
+    if touched := set_input_shape(model, _picture_input(model).name, _wanted_shape(state)):
+        done.append(f"{touched} input axes set")
+    wanted = state.request.opset
+    if wanted is not None and wanted != _opset(model):
+        model = convert_opset(model, wanted)
+        done.append(f"opset {wanted}")
+    return state.to(model=model), ", ".join(done) or "nothing to do"
+
+
+def describe_model(state: ExportState) -> tuple[ExportState, str]:
+    """Write the ModelSpec, with the user's fragment laid over it, and hold it against the network."""
+    assert state.loaded is not None and state.model is not None and state.source is not None and state.family is not None
+    loaded, request = state.loaded, state.request
+    found = graph_outputs(state.model)
+    outputs = found if loaded.output_names is None else _pick(found, loaded.output_names)
+    draft = {
+        "name": loaded.name or state.source.path.stem,
+        "task": loaded.task,
+        "head": to_json(loaded.head.spec()),
+        "input": to_json(_bound_input(loaded.input, state.model)),
+        "outputs": to_json(outputs),
+        "class_names": list(request.class_names or loaded.class_names or ()),
+        "family": state.family.name,
+        "source_sha256": state.source.sha256,
+    }
+    spec = ModelSpec.from_json(merge_fragment(draft, request.fragment))
+    if request.class_names is not None:
+        spec = spec.replace(class_names=request.class_names)
+    if not spec.class_names:
+        raise SpecError(
+            "class names for the model", f"none in '{state.source.path}'", "Pass --names coco|coco91|voc or a file"
+        )
+    head_from_spec(spec.head).check(spec.outputs, len(spec.class_names), (spec.input.width, spec.input.height))
+    stamp_spec(state.model, spec)
+    return state.to(spec=spec), f"{len(spec.class_names)} classes, head {spec.head.name}"
+
+
+def verify_model(state: ExportState) -> tuple[ExportState, str]:
+    """Compare source and export on real pictures."""
+    assert state.loaded is not None and state.model is not None and state.spec is not None
+    differences = verify(state.loaded, state.model, state.spec, pictures=state.request.pictures)
+    worst = max(difference.max_rel for difference in differences)
+    return state.to(differences=differences), f"{len(differences)} outputs, worst relative difference {worst:.1e}"
+
+
+def write_model(state: ExportState) -> tuple[ExportState, str]:
+    """Write the ONNX file."""
+    assert state.model is not None and state.output is not None
+    write_onnx(state.model, state.output)
+    return state, f"'{state.output}', {state.output.stat().st_size / 1e6:.2f} MB"
+
+
+STEPS: tuple[tuple[str, Step], ...] = (
+    ("read", read_source),
+    ("load", load_network),
+    ("trace", trace_network),
+    ("rewrite", rewrite_graph),
+    ("describe", describe_model),
+    ("verify", verify_model),
+    ("write", write_model),
+)
+"""The recipe, in order."""
+
+
+def run_export(request: ExportRequest, on_step: Callable[[str], None] | None = None) -> ExportReport:
+    """Run every step of an export.
+
+    Args:
+        request: what to export and how.
+        on_step: called with each step's name before it starts, for progress.
+
+    Raises:
+        EdgedetError: of the kind that fits the step that failed; nothing has been written then.
+    """
+    state, reports = ExportState(request), []
+    for name, step in STEPS:
+        if on_step is not None:
+            on_step(name)
+        start = time.perf_counter()
+        state, detail = step(state)
+        reports.append(StepReport(name, round(time.perf_counter() - start, 3), detail))
+    assert state.output is not None and state.spec is not None and state.family is not None
+    report = ExportReport(
+        source=request.source,
+        output=state.output,
+        size=state.output.stat().st_size,
+        family=state.family.name,
+        spec=state.spec,
+        steps=tuple(reports),
+        differences=state.differences,
+        notes=state.notes,
+    )
+    if request.report is not None:
+        report.write(request.report)
+    return report
+
+
+def export_model(
+    source: str | PathLike[str],
+    output: str | PathLike[str] | None = None,
+    *,
+    family: str | None = None,
+    size: tuple[int, int] | None = None,
+    batch: int | Literal["dynamic"] | None = None,
+    class_names: tuple[str, ...] | None = None,
+    opset: int | None = None,
+    trust: bool = False,
+    anchors: npt.NDArray[np.float32] | None = None,
+    fragment: Mapping[str, Any] | None = None,
+    pictures: str | PathLike[str] | None = None,
+) -> ExportReport:
+    """Turn a checkpoint or ONNX file into an ONNX file that carries everything needed to run it.
+
+    Args:
+        source: checkpoint, ONNX file, torch.export or TorchScript archive, or transformers folder.
+        output: the file to write; the source's stem with ``.onnx`` in the current folder where None.
+
+    The other arguments are those of `ExportRequest`.
+
+    Raises:
+        EdgedetError: of the kind that fits what went wrong; nothing has been written then.
+    """
+    request = ExportRequest(
+        source=Path(source),
+        output=None if output is None else Path(output),
+        family=family,
+        size=size,
+        batch=batch,
+        class_names=class_names,
+        opset=opset,
+        trust=trust,
+        anchors=anchors,
+        fragment=fragment or {},
+        pictures=None if pictures is None else Path(pictures),
+    )
+    return run_export(request)
+
+
+def _opset(model: onnx.ModelProto) -> int:
+    return next(entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx"))
+
+
+def _picture_input(model: onnx.ModelProto) -> TensorSpec:
+    inputs = graph_inputs(model)
+    if len(inputs) != 1:
+        raise ExportError(
+            "a network with one input, the picture",
+            f"the inputs {', '.join(value.name for value in inputs)}",
+            "Fold the others into constants first",
+        )
+    return inputs[0]
+
+
+def _wanted_shape(state: ExportState) -> InputShape:
+    assert state.loaded is not None and state.model is not None
+    spec, request = state.loaded.input, state.request
+    width, height = request.size or (spec.width, spec.height)
+    found = _picture_input(state.model).shape[0]
+    batch = (None if found < 1 else found) if request.batch is None else request.batch
+    return InputShape(None if batch == "dynamic" else batch, width, height, spec.layout)
+
+
+def _bound_input(spec: InputSpec, model: onnx.ModelProto) -> InputSpec:
+    found = _picture_input(model)
+    batch, *rest = found.shape
+    height, width = rest[1:] if spec.layout == "NCHW" else rest[:2]
+    return dataclasses.replace(spec, name=found.name, batch=None if batch < 1 else batch, width=width, height=height)
+
+
+def _pick(found: tuple[TensorSpec, ...], names: tuple[str, ...]) -> tuple[TensorSpec, ...]:
+    by_name = {value.name: value for value in found}
+    absent = [name for name in names if name not in by_name]
+    if absent:
+        raise SpecError(f"the outputs {', '.join(names)}", f"only {', '.join(by_name)}", "Correct the output names")
+    return tuple(by_name[name] for name in names)

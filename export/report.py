@@ -1,0 +1,70 @@
+"""ExportReport: what every step of an export did, as an object and as JSON."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from edgedet.atomic_file import atomic_file
+from edgedet.export.verify import OutputDifference
+from edgedet.model_spec import ModelSpec
+
+__all__ = ["ExportReport", "StepReport"]
+
+
+@dataclass(frozen=True)
+class StepReport:
+    """One step: its name, how long it took in seconds, and what it found or did in a few words."""
+
+    name: str
+    seconds: float
+    detail: str
+
+
+@dataclass(frozen=True)
+class ExportReport:
+    """The result of an export.
+
+    Attributes:
+        source: the file that was exported.
+        output: the ONNX file that was written.
+        size: its size in bytes.
+        family: the family that read the source.
+        spec: the ModelSpec in the file's metadata.
+        steps: what was done, in order.
+        differences: worst difference of each output between source and export.
+        notes: choices that the user should know of.
+    """
+
+    source: Path
+    output: Path
+    size: int
+    family: str
+    spec: ModelSpec
+    steps: tuple[StepReport, ...]
+    differences: tuple[OutputDifference, ...]
+    notes: tuple[str, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the report as a JSON object."""
+        return {
+            "source": str(self.source),
+            "output": str(self.output),
+            "size": self.size,
+            "family": self.family,
+            "spec": self.spec.to_json(),
+            "steps": [asdict(step) for step in self.steps],
+            "differences": [asdict(difference) for difference in self.differences],
+            "notes": list(self.notes),
+        }
+
+    def write(self, path: Path) -> None:
+        """Write the report as JSON, under a temporary name first.
+
+        Raises:
+            SinkError: if the file cannot be written.
+        """
+        with atomic_file(path) as temporary:
+            temporary.write_text(json.dumps(self.to_json(), indent=2) + "\n", encoding="utf-8")

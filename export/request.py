@@ -1,0 +1,57 @@
+"""ExportRequest: what the user asked for, before anything is known about the source."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+__all__ = ["ExportRequest"]
+
+
+@dataclass(frozen=True, eq=False)
+class ExportRequest:
+    """One export as it was asked for; None means "what the source itself says, or the family's default".
+
+    Attributes:
+        source: the checkpoint or ONNX file, or a folder that holds one.
+        output: the ONNX file to write; beside the working folder's root under the source's stem where None.
+        family: name of a family, with a variant after a colon where it needs one (``torchvision:ssd300_vgg16``), or
+            ``package.module:factory`` for a module of the user's own.
+        size: width and height of the network's input in pixels.
+        batch: pictures per run, or ``dynamic``.
+        class_names: one name per class id.
+        opset: version of the ONNX operator set to write.
+        trust: whether a pickle of the source may be executed.
+        anchors: anchor boxes that the file itself does not carry; what they mean is the family's convention.
+        fragment: partial ModelSpec that wins over what the family says.
+        pictures: folder of real pictures for the comparison with the source; the package's own where None.
+        report: JSON file to write the report to.
+    """
+
+    source: Path
+    output: Path | None = None
+    family: str | None = None
+    size: tuple[int, int] | None = None
+    batch: int | Literal["dynamic"] | None = None
+    class_names: tuple[str, ...] | None = None
+    opset: int | None = None
+    trust: bool = False
+    anchors: npt.NDArray[np.float32] | None = None
+    fragment: Mapping[str, Any] = field(default_factory=dict)
+    pictures: Path | None = None
+    report: Path | None = None
+
+    @property
+    def family_name(self) -> str | None:
+        """The family without its variant."""
+        return None if self.family is None else self.family.partition(":")[0]
+
+    @property
+    def variant(self) -> str | None:
+        """What stands after the family's colon."""
+        return None if self.family is None else self.family.partition(":")[2] or None

@@ -1,0 +1,249 @@
+"""Source against export: both networks on the same real pictures, worst difference of each output.
+
+Outputs are compared element by element. Where that fails for a layout whose entries are a list of objects (finished
+boxes, query predictions), it is done once more object by object in any order (see ``object_pairs.py``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+
+from edgedet.errors import ExportError, ImageError, SourceError, VerificationError
+from edgedet.export.families.family import LoadedModel
+from edgedet.export.object_pairs import pair_objects
+from edgedet.export.trace import run_network
+from edgedet.model_spec import ModelSpec
+from edgedet.optional import require
+from edgedet.runtime.capture import PICTURE_SUFFIXES, read_image
+from edgedet.runtime.engines.onnxruntime import OnnxRuntimeEngine
+from edgedet.runtime.heads import DenseBoxes, EndToEnd, Head, YoloxGrid
+from edgedet.runtime.preprocess import Preprocessor
+
+__all__ = ["OutputDifference", "compare", "verify"]
+
+Array = npt.NDArray[Any]
+Outputs = list[Array]
+
+PICTURES = Path(__file__).parent / "pictures"
+"""The package's own pictures, for a request without any."""
+MAX_PICTURES = 4
+SMALLEST_SCALE = 1e-3
+"""An output whose largest magnitude is below this is judged as if it were this large: below it is rounding noise."""
+
+
+@dataclass(frozen=True)
+class OutputDifference:
+    """How far an output of the exported network is from the source's.
+
+    Attributes:
+        name: of the output.
+        shape: of the last one compared, batch included.
+        max_abs: the absolute difference where ``max_rel`` is largest.
+        max_rel: largest difference relative to the largest magnitude in that batch of what was compared; the quantities
+            of an output that holds several (boxes, scores, mask coefficients) are compared each by itself.
+        tolerance: what ``max_rel`` may be.
+        ok: whether it is no more.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    max_abs: float
+    max_rel: float
+    tolerance: float
+    ok: bool
+
+
+def verify(
+    loaded: LoadedModel, model: onnx.ModelProto, spec: ModelSpec, *, pictures: Path | None = None
+) -> tuple[OutputDifference, ...]:
+    """Run source and export on real pictures and compare the outputs that the head reads.
+
+    Args:
+        loaded: the source network (torch module, ExportedProgram, or the ONNX model before any rewriting).
+        model: the exported network.
+        spec: how pictures are fed to both, and which outputs count.
+        pictures: folder of pictures, of which the first few by name are used; the package's own where None.
+
+    Returns:
+        One difference an output, in the order of ``spec.outputs``.
+
+    Raises:
+        VerificationError: if an output differs by more than ``loaded.tolerance``, or either network cannot run.
+        SourceError: if the folder holds no readable picture.
+    """
+    names = [output.name for output in spec.outputs]
+    exported = _OnnxNetwork(model, names)
+    source = _source(loaded, names)
+    found: list[OutputDifference] = []
+    for tensor in _batches(spec, pictures):
+        expected, got = _run("the source", source, tensor), _run("the exported network", exported, tensor)
+        found = _worse(found, compare(loaded.head, names, expected, got, loaded.tolerance))
+    for difference in found:
+        if not difference.ok:
+            raise VerificationError(
+                f"the exported network to answer as its source does, within {difference.tolerance:g} of the largest "
+                "magnitude",
+                f"a difference of {difference.max_rel:.3g} ({difference.max_abs:.3g} absolute) in the output "
+                f"{difference.name!r} of shape {list(difference.shape)}",
+                "Report it with the model's name; nothing was written",
+            )
+    return tuple(found)
+
+
+def compare(
+    head: Head, names: Sequence[str], expected: Outputs, got: Outputs, tolerance: float
+) -> list[OutputDifference]:
+    """Compare the outputs of one batch.
+
+    Args:
+        head: the layout; only its being a list of objects matters.
+        names: of the outputs, for the answer.
+        expected: the source's outputs.
+        got: the export's outputs, in the same order.
+        tolerance: largest relative difference that passes.
+    """
+    found = [
+        _difference(head, index, name, (a, b), tolerance)
+        for index, (name, a, b) in enumerate(zip(names, expected, got, strict=True))
+    ]
+    # In order first, then object by object, then without the ends of the lists.
+    for end in (None, tolerance):
+        if all(difference.ok for difference in found):
+            break
+        for index, pair in enumerate(pair_objects(head, expected, got, end) or ()):
+            found[index] = replace(_difference(head, index, names[index], pair, tolerance), shape=got[index].shape)
+    return found
+
+
+def _difference(head: Head, index: int, name: str, pair: tuple[Array, Array], tolerance: float) -> OutputDifference:
+    expected, got = pair
+    if expected.shape != got.shape:
+        return OutputDifference(name, got.shape, float(np.finfo(np.float32).max), 1.0, tolerance, False)
+    axis, ends = _groups(head, index)
+    worst, relative = 0.0, 0.0
+    for a, b in zip(np.split(expected, ends, axis), np.split(got, ends, axis)):
+        error = _largest_error(a.astype(np.float64), b.astype(np.float64))
+        if error / _scale(a) >= relative:
+            worst, relative = error, error / _scale(a)
+    return OutputDifference(name, got.shape, worst, relative, tolerance, relative <= tolerance)
+
+
+def _groups(head: Head, index: int) -> tuple[int, list[int]]:
+    """Axis and places at which an output falls into quantities of their own: boxes, scores, class numbers, masks.
+
+    Held against boxes in 0..640, scores in 0..1 could be all wrong unnoticed.
+    """
+    if index == 0 and isinstance(head, DenseBoxes):
+        axis = -2 if head.layout == "channels_first" else -1
+        return axis, [4, -head.mask_coefficients] if head.mask_coefficients else [4]
+    if index == 0 and isinstance(head, EndToEnd) and head.packing == "rows":
+        return -1, [4, 5, 6]
+    if index == 0 and isinstance(head, YoloxGrid):
+        return -1, [4]
+    return 0, []
+
+
+def _largest_error(a: Array, b: Array) -> float:
+    with np.errstate(invalid="ignore"):
+        error = np.abs(a - b)
+    error[(a == b) | (np.isnan(a) & np.isnan(b))] = 0
+    # JSON knows neither inf nor NaN: where only one side is finite the largest float stands for the difference.
+    limit = float(np.finfo(np.float32).max)
+    return float(np.nan_to_num(error, nan=limit, posinf=limit).max(initial=0))
+
+
+def _scale(values: Array) -> float:
+    finite = np.abs(values[np.isfinite(values)].astype(np.float64))
+    return max(float(finite.max(initial=0)), SMALLEST_SCALE)
+
+
+def _worse(old: list[OutputDifference], new: list[OutputDifference]) -> list[OutputDifference]:
+    if not old:
+        return new
+    return [a if a.max_rel >= b.max_rel else b for a, b in zip(old, new)]
+
+
+class _OnnxNetwork:
+    """An ONNX model that takes any batch: one with a fixed smaller batch is run several times."""
+
+    def __init__(self, model: onnx.ModelProto, names: Sequence[str]) -> None:
+        self._engine = OnnxRuntimeEngine(model.SerializeToString())
+        self._engine.select_outputs(names)
+
+    def __call__(self, tensor: Array) -> Outputs:
+        batch = self._engine.inputs[0].shape[0]
+        if batch in (-1, len(tensor)) or len(tensor) % batch:
+            return self._engine.infer(tensor)
+        parts = [self._engine.infer(tensor[start : start + batch]) for start in range(0, len(tensor), batch)]
+        return [np.concatenate(outputs) for outputs in zip(*parts)]
+
+
+class _TorchNetwork:
+    """A torch network that answers with arrays."""
+
+    def __init__(self, network: Any) -> None:
+        self._network = network
+        self._torch = require("torch", extra="torch", purpose="comparing with the source network")
+
+    def __call__(self, tensor: Array) -> Outputs:
+        return [output.detach().cpu().numpy() for output in run_network(self._network, self._torch.from_numpy(tensor))]
+
+
+def _source(loaded: LoadedModel, names: Sequence[str]) -> _OnnxNetwork | _TorchNetwork:
+    if isinstance(loaded.network, onnx.ModelProto):
+        return _OnnxNetwork(loaded.network, names)
+    return _TorchNetwork(loaded.network)
+
+
+def _run(which: str, network: _OnnxNetwork | _TorchNetwork, tensor: Array) -> Outputs:
+    try:
+        return network(tensor)
+    except ExportError:
+        raise
+    except Exception as error:  # ONNX Runtime, torch or the network's own code
+        lines = str(error).strip().splitlines() or [type(error).__name__]
+        raise VerificationError(
+            f"{which} to run on an input of shape {list(tensor.shape)}",
+            lines[0].rstrip("."),
+            "Check --imgsz and --batch; nothing was written",
+        ) from error
+
+
+def _batches(spec: ModelSpec, pictures: Path | None) -> list[Array]:
+    """Turn pictures into input tensors; a dynamic batch is tried with one picture and with several."""
+    images = _read_pictures(PICTURES if pictures is None else pictures)
+    preprocess = Preprocessor(spec.input)
+    if spec.input.batch is None:
+        several = images[1:] if len(images) > 2 else [*images[-1:], images[0]]
+        groups = [images[:1], several]
+    else:
+        size = spec.input.batch
+        filled = [images[i % len(images)] for i in range(-(-len(images) // size) * size)]
+        groups = [filled[start : start + size] for start in range(0, len(filled), size)]
+    return [preprocess(group)[0] for group in groups]
+
+
+def _read_pictures(folder: Path) -> list[npt.NDArray[np.uint8]]:
+    paths = sorted(p for p in folder.iterdir() if p.suffix.lower() in PICTURE_SUFFIXES) if folder.is_dir() else []
+    images, broken = [], None
+    for path in paths:
+        try:
+            images.append(read_image(path))
+        except ImageError as error:
+            broken = error
+        if len(images) == MAX_PICTURES:
+            break
+    if not images:
+        raise SourceError(
+            "a folder with pictures to compare the export on",
+            f"'{folder}' without {'a readable' if broken else 'any'} picture",
+            "Name another folder",
+        ) from broken
+    return images

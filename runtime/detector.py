@@ -1,0 +1,176 @@
+"""Detector: pictures -> detections for one model, in three stages that a stream can overlap."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from os import PathLike
+from types import TracebackType
+from typing import Any, overload
+
+import numpy as np
+import numpy.typing as npt
+
+from edgedet.errors import SpecError
+from edgedet.model_spec import ModelSpec
+from edgedet.results import Detections
+from edgedet.runtime.capture import read_image
+from edgedet.runtime.engines.engine import Engine
+from edgedet.runtime.heads import Candidates, head_from_spec
+from edgedet.runtime.nms import nms
+from edgedet.runtime.preprocess import Placement, Preprocessor
+from edgedet.runtime.selection import Selection
+
+__all__ = ["Detector", "Picture", "Prepared", "RawBatch"]
+
+Image = npt.NDArray[np.uint8]
+Picture = Image | str | PathLike[str]
+"""A BGR uint8 (H, W, 3) array, or the path of a picture file."""
+
+
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """A batch that is ready for the engine: input tensor, and where each picture lies in it."""
+
+    tensor: npt.NDArray[np.generic]
+    placements: list[Placement]
+
+
+@dataclass(frozen=True, eq=False)
+class RawBatch:
+    """What the engine answered for a batch."""
+
+    outputs: list[npt.NDArray[Any]]
+    placements: list[Placement]
+
+
+class Detector:
+    """One model on one engine: call it with a picture, a path, or a list of them.
+
+    The stages ``preprocess``, ``infer`` and ``postprocess`` may run in different threads.
+
+    Args:
+        spec: how to feed the network and read it.
+        engine: what runs it; closed with the detector.
+        selection: thresholds and limits.
+
+    Raises:
+        SpecError: if the spec does not fit the engine's network.
+    """
+
+    def __init__(self, spec: ModelSpec, engine: Engine, selection: Selection | None = None) -> None:
+        self.spec = spec
+        self.engine = engine
+        self.selection = selection or Selection()
+        self._preprocessor = Preprocessor(spec.input)
+        self._head = head_from_spec(spec.head)
+        self._size = (spec.input.width, spec.input.height)
+        self._check_input()
+        self._head.check(engine.outputs, len(spec.class_names), self._size)
+
+    def with_selection(self, selection: Selection) -> Detector:
+        """Return a detector with other thresholds on the same engine."""
+        return Detector(self.spec, self.engine, selection)
+
+    @overload
+    def __call__(self, pictures: Picture) -> Detections: ...
+    @overload
+    def __call__(self, pictures: Sequence[Picture]) -> list[Detections]: ...
+    def __call__(self, pictures: Picture | Sequence[Picture]) -> Detections | list[Detections]:
+        """Detect in one picture, or in each of a list.
+
+        Args:
+            pictures: BGR uint8 (H, W, 3) arrays or paths. A list runs in batches as large as the model takes.
+
+        Raises:
+            ImageError: if a picture cannot be read or has another shape or type.
+            EngineError: if the engine fails.
+        """
+        if isinstance(pictures, (np.ndarray, str, PathLike)):
+            return self._detect([_as_image(pictures)])[0]
+        images = [_as_image(picture) for picture in pictures]
+        step = self.spec.input.batch or max(len(images), 1)
+        return [found for start in range(0, len(images), step) for found in self._detect(images[start : start + step])]
+
+    def preprocess(self, images: Sequence[Image]) -> Prepared:
+        """Turn at most a batch of BGR uint8 (H, W, 3) pictures into an input tensor of its own."""
+        tensor, placements = self._preprocessor(images)
+        batch = self.spec.input.batch
+        if batch is not None and len(images) < batch:
+            padding = np.zeros((batch - len(images), *tensor.shape[1:]), tensor.dtype)
+            tensor = np.concatenate([tensor, padding])
+        return Prepared(tensor, placements)
+
+    def infer(self, prepared: Prepared) -> RawBatch:
+        """Run the engine on a prepared batch."""
+        return RawBatch(self.engine.infer(prepared.tensor), prepared.placements)
+
+    def postprocess(self, raw: RawBatch) -> list[Detections]:
+        """Decode, select, suppress and map to source pixels: one Detections a picture."""
+        if not self._head.batched:
+            return [self._detections(raw.outputs, raw.placements[0])]
+        return [
+            self._detections([output[index] for output in raw.outputs], placement)
+            for index, placement in enumerate(raw.placements)
+        ]
+
+    def close(self) -> None:
+        """Close the engine."""
+        self.engine.close()
+
+    def __enter__(self) -> Detector:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _detect(self, images: Sequence[Image]) -> list[Detections]:
+        return self.postprocess(self.infer(self.preprocess(images)))
+
+    def _detections(self, outputs: Sequence[npt.NDArray[Any]], placement: Placement) -> Detections:
+        candidates = self._head.decode(outputs, self._size, self.selection)
+        chosen = self._choose(candidates)
+        return Detections(
+            placement.to_source(candidates.xyxy[chosen]),
+            candidates.score[chosen],
+            candidates.class_id[chosen],
+            self.spec.class_names,
+        )
+
+    def _choose(self, candidates: Candidates) -> npt.NDArray[np.int64]:
+        selection = self.selection
+        if self._head.needs_nms:
+            return nms(
+                candidates.xyxy,
+                candidates.score,
+                candidates.class_id,
+                iou=selection.iou,
+                max_detections=selection.max_detections,
+                class_agnostic=selection.class_agnostic,
+                max_candidates=selection.max_candidates,
+            )
+        order = np.argsort(-candidates.score, kind="stable")
+        return order[: selection.max_detections]
+
+    def _check_input(self) -> None:
+        inputs = self.engine.inputs
+        if len(inputs) != 1:
+            raise SpecError(
+                "a network with one input, the picture",
+                f"the inputs {', '.join(value.name for value in inputs)}",
+                "Fold the others into constants when exporting",
+            )
+        spec = self.spec.input
+        size = (3, spec.height, spec.width) if spec.layout == "NCHW" else (spec.height, spec.width, 3)
+        wanted = (spec.batch if spec.batch is not None else -1, *size)
+        found = inputs[0].shape
+        if len(found) != 4 or any(-1 not in pair and pair[0] != pair[1] for pair in zip(wanted, found)):
+            raise SpecError(
+                f"an input tensor of {list(wanted)} ({spec.layout})", str(list(found)), "Correct input in the spec"
+            )
+
+
+def _as_image(picture: Picture) -> Image:
+    return picture if isinstance(picture, np.ndarray) else read_image(picture)

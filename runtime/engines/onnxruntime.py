@@ -1,0 +1,119 @@
+"""ONNX Runtime on the CPU: the engine that is always there."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnxruntime
+
+from edgedet.errors import EngineError, ModelFileError
+from edgedet.model_spec import TensorSpec
+
+__all__ = ["OnnxRuntimeEngine"]
+
+_DTYPES = {"float": "float32", "double": "float64", "float16": "float16"}
+
+
+class OnnxRuntimeEngine:
+    """An ONNX file in an ONNX Runtime session on the CPU.
+
+    Args:
+        model: path of the file, or its serialised bytes.
+        threads: threads of one run; the processors that this process may use where None.
+
+    Raises:
+        ModelFileError: if ONNX Runtime cannot load the file.
+    """
+
+    def __init__(self, model: Path | bytes, *, threads: int | None = None) -> None:
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads or len(os.sched_getaffinity(0))
+        options.inter_op_num_threads = 1
+        options.log_severity_level = 3
+        # Spinning worker threads starve whatever else the process does between two runs: capture, pre-processing,
+        # another session. Measured: two sessions in one process slow each other down six times with it.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        where = f"'{model}'" if isinstance(model, Path) else "the model"
+        try:
+            self._session: Any = onnxruntime.InferenceSession(
+                str(model) if isinstance(model, Path) else model, options, providers=["CPUExecutionProvider"]
+            )
+        except Exception as error:  # onnxruntime's exceptions share no base class below Exception
+            raise ModelFileError(
+                "an ONNX file that ONNX Runtime can load", f"{where}: {_first_line(error)}", "Export it again"
+            ) from error
+        self._inputs = tuple(_tensor_spec(value) for value in self._session.get_inputs())
+        self._outputs = tuple(_tensor_spec(value) for value in self._session.get_outputs())
+        self._output_names = [value.name for value in self._outputs]
+
+    @property
+    def name(self) -> str:
+        """Backend and device in words."""
+        return "onnxruntime (CPU)"
+
+    @property
+    def inputs(self) -> tuple[TensorSpec, ...]:
+        """The network's inputs."""
+        return self._inputs
+
+    @property
+    def outputs(self) -> tuple[TensorSpec, ...]:
+        """The outputs that `infer` returns, in its order."""
+        return self._outputs
+
+    def select_outputs(self, names: Sequence[str]) -> None:
+        """Compute only these outputs from now on, and answer in this order.
+
+        Raises:
+            ModelFileError: if the network has no output of such a name.
+        """
+        known = {value.name: _tensor_spec(value) for value in self._session.get_outputs()}
+        absent = [name for name in names if name not in known]
+        if absent:
+            raise ModelFileError(
+                f"the outputs {', '.join(names)}, which the ModelSpec names", f"only {', '.join(known)}", "Export it again"
+            )
+        self._outputs = tuple(known[name] for name in names)
+        self._output_names = list(names)
+
+    @property
+    def metadata(self) -> dict[str, str]:
+        """The ONNX file's metadata properties."""
+        return dict(self._session.get_modelmeta().custom_metadata_map)
+
+    def infer(self, tensor: npt.NDArray[np.generic]) -> list[npt.NDArray[Any]]:
+        """Run the network on one input tensor.
+
+        Raises:
+            EngineError: if ONNX Runtime fails, or the engine is closed.
+        """
+        if self._session is None:
+            raise EngineError("an open engine", "one that was closed", "Load the model again")
+        try:
+            answer: list[npt.NDArray[Any]] = self._session.run(self._output_names, {self._inputs[0].name: tensor})
+        except Exception as error:  # onnxruntime's exceptions share no base class below Exception
+            raise EngineError(
+                "ONNX Runtime to run the network",
+                f"on an input of {tensor.dtype} {tensor.shape}: {_first_line(error)}",
+                "Check the input size and batch, or export the model again",
+            ) from error
+        return answer
+
+    def close(self) -> None:
+        """Drop the session."""
+        self._session = None
+
+
+def _tensor_spec(value: Any) -> TensorSpec:
+    shape = tuple(axis if isinstance(axis, int) else -1 for axis in value.shape)
+    dtype = str(value.type).removeprefix("tensor(").removesuffix(")")
+    return TensorSpec(value.name, shape, _DTYPES.get(dtype, dtype))
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

@@ -1,0 +1,59 @@
+"""Heads: the raw output layouts that the runtime reads, one file each.
+
+| head | file | networks |
+|---|---|---|
+| dense_boxes | dense_boxes.py | YOLOv8, 9, 11, 12 (anchor-free); YOLOv5, v7 decoded (with objectness) |
+| anchor_grid | anchor_grid.py | YOLOv2, v3, v4, v5, v7 raw grids with anchors |
+| yolox_grid | yolox_grid.py | YOLOX without its grid decode |
+| distance_distributions | distance_distributions.py | PicoDet, NanoDet (GFL: a distribution per side) |
+| anchor_boxes | anchor_boxes.py | SSD, RetinaNet: offsets to anchor boxes with variances |
+| fastestdet | fastestdet.py | FastestDet: one scale, tanh centre, sigmoid size |
+| queries | queries.py | DETR, RT-DETR, D-FINE, RF-DETR: logits and boxes per query |
+| end_to_end | end_to_end.py | YOLOv10, v26, CenterNet, torchvision: finished boxes |
+"""
+
+from __future__ import annotations
+
+from edgedet.errors import SpecError
+from edgedet.model_spec import HeadSpec
+from edgedet.runtime.heads.anchor_boxes import AnchorBoxes
+from edgedet.runtime.heads.anchor_grid import AnchorGrid
+from edgedet.runtime.heads.dense_boxes import DenseBoxes
+from edgedet.runtime.heads.distance_distributions import DistanceDistributions
+from edgedet.runtime.heads.end_to_end import EndToEnd
+from edgedet.runtime.heads.fastestdet import FastestDet
+from edgedet.runtime.heads.head import Candidates, Head, RawOutputs
+from edgedet.runtime.heads.queries import Queries
+from edgedet.runtime.heads.yolox_grid import YoloxGrid
+from edgedet.schema import from_json
+
+__all__ = ["HEADS", "Candidates", "Head", "RawOutputs", "head_from_spec"]
+
+HEADS: dict[str, type[Head]] = {
+    head.name: head
+    for head in (
+        DenseBoxes,
+        AnchorGrid,
+        YoloxGrid,
+        DistanceDistributions,
+        AnchorBoxes,
+        FastestDet,
+        Queries,
+        EndToEnd,
+    )
+}
+"""Name in the ModelSpec -> class."""
+
+
+def head_from_spec(spec: HeadSpec) -> Head:
+    """Build the head that a ModelSpec names.
+
+    Raises:
+        SpecError: if the name is unknown or a parameter is missing, unknown or of the wrong type.
+    """
+    head = HEADS.get(spec.name)
+    if head is None:
+        raise SpecError(
+            f"a head among {', '.join(HEADS)}", repr(spec.name), "Correct head.name, or upgrade edgedet"
+        )
+    return from_json(head, spec.parameters, f"head {spec.name}")

@@ -1,0 +1,89 @@
+"""The contract of a head: one raw output layout, with the parameters that tell its variants apart.
+
+A head is a frozen dataclass in a file of its own: its fields are the parameters that the ModelSpec keeps as JSON, its
+docstring shows the tensors, ``decode`` turns one picture's raw outputs into candidates. Adding one means that file and
+a row in the table of ``runtime/heads/__init__.py``.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+
+from edgedet.model_spec import HeadSpec, TensorSpec
+from edgedet.runtime.selection import Selection
+from edgedet.schema import to_json
+
+__all__ = ["Candidates", "Head", "RawOutputs"]
+
+RawOutputs = Sequence[npt.NDArray[Any]]
+"""The outputs of one picture in the spec's order, without the batch axis (see ``Head.batched``)."""
+
+
+@dataclass(frozen=True, eq=False)
+class Candidates:
+    """Scored boxes of one picture before NMS, in no particular order.
+
+    Attributes:
+        xyxy: (N, 4) float32 in pixels of the network's input (pixel edges).
+        score: (N,) float32.
+        class_id: (N,) int64.
+    """
+
+    xyxy: npt.NDArray[np.float32]
+    score: npt.NDArray[np.float32]
+    class_id: npt.NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.xyxy)
+
+
+@dataclass(frozen=True)
+class Head(ABC):
+    """A raw output layout.
+
+    Class attributes:
+        name: what the ModelSpec calls it; also the name of its file.
+        needs_nms: whether several candidates may stand for one object.
+    """
+
+    name: ClassVar[str]
+    needs_nms: ClassVar[bool] = True
+
+    @property
+    def batched(self) -> bool:
+        """Whether the outputs' first axis is the batch, so that one picture's share can be sliced off."""
+        return True
+
+    @abstractmethod
+    def check(self, outputs: Sequence[TensorSpec], classes: int, size: tuple[int, int]) -> None:
+        """Hold the network's outputs against the parameters.
+
+        Args:
+            outputs: the tensors that the head will read, batch axis included; -1 in a shape is a dynamic axis.
+            classes: how many class names the model has.
+            size: width and height of the network's input in pixels.
+
+        Raises:
+            SpecError: if they do not fit; the message says which axis and what would fit.
+        """
+
+    @abstractmethod
+    def decode(self, outputs: RawOutputs, size: tuple[int, int], selection: Selection) -> Candidates:
+        """Turn one picture's raw outputs into candidates at or above the confidence threshold.
+
+        Args:
+            outputs: in the spec's order, without the batch axis, float32 unless the layout says otherwise.
+            size: width and height of the network's input in pixels.
+            selection: ``confidence``, ``class_ids`` and ``multi_label`` are applied here (NaN scores never pass); the
+                rest is left to NMS.
+        """
+
+    def spec(self) -> HeadSpec:
+        """Return name and parameters as the ModelSpec keeps them."""
+        return HeadSpec(self.name, to_json(self))

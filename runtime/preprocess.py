@@ -1,0 +1,166 @@
+"""From a BGR picture to the network's input tensor: the definition of right, and the CPU path.
+
+A pixel v of channel c becomes ``v * (1 / std[c]) + (-mean[c] / std[c])`` in float32, after bilinear resizing with
+OpenCV's half-pixel convention in 8 bits. Pixel edges map linearly: source x -> x * scale_x + offset_x.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from edgedet.errors import ImageError, SpecError
+from edgedet.model_spec import InputSpec
+
+__all__ = ["Placement", "Preprocessor", "place"]
+
+Image = npt.NDArray[np.uint8]
+Tensor = npt.NDArray[np.generic]
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Where a source picture lies in the network's input.
+
+    Attributes:
+        source_width, source_height: size of the picture in pixels.
+        left, top: first column and row of the network's input that the picture covers.
+        width, height: columns and rows that it covers.
+    """
+
+    source_width: int
+    source_height: int
+    left: int
+    top: int
+    width: int
+    height: int
+
+    def to_source(self, xyxy: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """Map (N, 4) boxes from network-input pixels to source pixels, clipped to the picture."""
+        scale = np.array([self.source_width / self.width, self.source_height / self.height] * 2, np.float32)
+        offset = np.array([self.left, self.top] * 2, np.float32)
+        limit = np.array([self.source_width, self.source_height] * 2, np.float32)
+        return np.clip((xyxy - offset) * scale, 0, limit)
+
+
+def place(source_width: int, source_height: int, spec: InputSpec) -> Placement:
+    """Fit a picture into the network's input as ``spec.resize`` and ``spec.pad_position`` say.
+
+    Centred padding of an odd number of pixels puts the smaller half left and above, as Ultralytics does.
+    """
+    if spec.resize == "stretch":
+        return Placement(source_width, source_height, 0, 0, spec.width, spec.height)
+    scale = min(spec.width / source_width, spec.height / source_height)
+    width = min(max(round(source_width * scale), 1), spec.width)
+    height = min(max(round(source_height * scale), 1), spec.height)
+    left = top = 0
+    if spec.pad_position == "center":
+        left, top = (spec.width - width) // 2, (spec.height - height) // 2
+    return Placement(source_width, source_height, left, top, width, height)
+
+
+class Preprocessor:
+    """Turns pictures into input tensors for one InputSpec; safe to call from several threads."""
+
+    def __init__(self, spec: InputSpec) -> None:
+        if spec.channels == "GRAY":
+            raise SpecError("three colour channels", "a network with grey input", "Export it with RGB or BGR input")
+        if spec.dtype == "int8" or (spec.dtype == "uint8" and (spec.mean, spec.std) != ((0.0,) * 3, (1.0,) * 3)):
+            raise SpecError(
+                "mean 0 and std 1 for an integer input tensor",
+                f"dtype {spec.dtype}, mean {spec.mean}, std {spec.std}",
+                "Correct input.mean and input.std of the spec",
+            )
+        self.spec = spec
+        self._scale = (1 / np.array(spec.std, np.float64)).astype(np.float32)
+        self._offset = (-np.array(spec.mean, np.float64) / np.array(spec.std, np.float64)).astype(np.float32)
+        self._pad = spec.pad_value * self._scale + self._offset
+        # OpenCV pictures are BGR; plane k of the tensor is channel _order[k] of the picture.
+        self._order = (2, 1, 0) if spec.channels == "RGB" else (0, 1, 2)
+
+    def __call__(self, images: Sequence[Image]) -> tuple[Tensor, list[Placement]]:
+        """Resize, normalise and lay out a batch.
+
+        Args:
+            images: (H, W, 3) uint8 BGR pictures, sizes may differ.
+
+        Returns:
+            The tensor, (B, 3, height, width) or (B, height, width, 3) in ``spec.dtype``, and where each picture lies.
+
+        Raises:
+            ImageError: if a picture has another shape or type.
+        """
+        spec = self.spec
+        planar = spec.layout == "NCHW"
+        shape = (3, spec.height, spec.width) if planar else (spec.height, spec.width, 3)
+        tensor = np.empty((len(images), *shape), spec.dtype)
+        placements = []
+        for target, image in zip(tensor, images):
+            _check(image)
+            placement = place(image.shape[1], image.shape[0], spec)
+            resized = _resize(image, placement)
+            if planar:
+                self._write_planes(resized, target, placement)
+            else:
+                self._write_interleaved(resized, target, placement)
+            placements.append(placement)
+        return tensor, placements
+
+    def _write_planes(self, resized: Image, target: Tensor, at: Placement) -> None:
+        channels = cv2.split(resized)
+        for plane, channel, scale, offset, pad in zip(
+            target, (channels[k] for k in self._order), self._scale, self._offset, self._pad
+        ):
+            _fill_border(plane, at, pad)
+            region = plane[at.top : at.top + at.height, at.left : at.left + at.width]
+            _normalise(channel, region, scale, offset)
+
+    def _write_interleaved(self, resized: Image, target: Tensor, at: Placement) -> None:
+        _fill_border(target, at, self._pad)
+        region = target[at.top : at.top + at.height, at.left : at.left + at.width]
+        if self.spec.channels == "RGB":
+            resized = np.asarray(cv2.cvtColor(resized, cv2.COLOR_BGR2RGB), np.uint8)
+        _normalise(resized, region, self._scale, self._offset)
+
+
+def _check(image: Image) -> None:
+    if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+        got = f"{image.dtype} {image.shape}" if isinstance(image, np.ndarray) else type(image).__name__
+        raise ImageError(
+            "a BGR picture, a uint8 array of shape (height, width, 3)",
+            got,
+            "Convert it, for example with cv2.cvtColor(image, cv2.COLOR_GRAY2BGR)",
+        )
+    if image.size == 0:
+        raise ImageError("a picture with pixels", f"shape {image.shape}", "Check where the picture comes from")
+
+
+def _resize(image: Image, at: Placement) -> Image:
+    if image.shape[:2] == (at.height, at.width):
+        return image
+    return np.asarray(cv2.resize(image, (at.width, at.height), interpolation=cv2.INTER_LINEAR), np.uint8)
+
+
+def _normalise(
+    pixels: npt.NDArray[np.generic], region: Tensor, scale: npt.NDArray[np.float32], offset: npt.NDArray[np.float32]
+) -> None:
+    if region.dtype == np.uint8:
+        np.copyto(region, pixels)
+        return
+    if region.dtype == np.float32:
+        np.multiply(pixels, scale, out=region, dtype=np.float32)
+        if np.any(offset):
+            np.add(region, offset, out=region)
+        return
+    np.copyto(region, np.multiply(pixels, scale, dtype=np.float32) + offset, casting="same_kind")
+
+
+def _fill_border(target: Tensor, at: Placement, value: npt.NDArray[np.float32]) -> None:
+    bottom, right = at.top + at.height, at.left + at.width
+    for strip in (target[: at.top], target[bottom:], target[at.top : bottom, : at.left], target[at.top : bottom, right:]):
+        if strip.size:
+            np.copyto(strip, value, casting="unsafe")

@@ -1,0 +1,72 @@
+"""Sinks: where results go, one class a way out.
+
+| kind | file | what it writes |
+|---|---|---|
+| picture | pictures.py | one annotated picture |
+| pictures | pictures.py | a folder of annotated pictures |
+| video | video.py | an annotated video |
+| json | json_lines.py | one JSON object a frame |
+| coco | coco_results.py | a COCO results file |
+| window | window.py | nothing: shows annotated pictures on the screen |
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from edgedet.errors import SinkError
+from edgedet.runtime.capture import PictureSource, Source
+from edgedet.runtime.sinks.coco_results import CocoResultsSink, image_ids
+from edgedet.runtime.sinks.json_lines import JsonLinesSink
+from edgedet.runtime.sinks.pictures import PICTURE_FORMATS, PictureFileSink, PictureFolderSink
+from edgedet.runtime.sinks.sink import Sink
+from edgedet.runtime.sinks.video import VIDEO_FORMATS, VideoFileSink
+from edgedet.runtime.sinks.window import WindowSink
+
+__all__ = ["SINKS", "Sink", "default_out", "image_ids", "open_out"]
+
+SINKS: dict[str, Callable[..., Sink]] = {
+    "picture": PictureFileSink,
+    "pictures": PictureFolderSink,
+    "video": VideoFileSink,
+    "json": JsonLinesSink,
+    "coco": CocoResultsSink,
+    "window": WindowSink,
+}
+"""Kind -> class."""
+
+
+def default_out(source: Source) -> Path:
+    """Return where annotated results of a source go when nobody says: ``<stem>.detected...`` in the current folder."""
+    if source.moving:
+        return Path(f"{source.stem}.detected.mp4")
+    if isinstance(source, PictureSource):
+        suffix = Path(source.name).suffix
+        return Path(f"{source.stem}.detected{suffix if suffix.lower() in PICTURE_FORMATS else '.jpg'}")
+    return Path(f"{source.stem}.detected")
+
+
+def open_out(out: str | os.PathLike[str], source: Source) -> Sink:
+    """Open the sink for annotated pictures or video that fits both the name and the source.
+
+    Args:
+        out: for a video or camera a video file, for one picture a picture file, for several a folder; a folder that
+            exists takes a single file of either kind under its default name.
+        source: what will be written.
+
+    Raises:
+        SinkError: if the name does not fit the source, or cannot be written.
+    """
+    path = Path(out)
+    single = source.moving or isinstance(source, PictureSource)
+    if single and path.is_dir():
+        path = path / default_out(source)
+    if source.moving:
+        return SINKS["video"](path, source.fps, real_time=source.live)
+    if single:
+        return SINKS["picture"](path)
+    if path.suffix.lower() in (*PICTURE_FORMATS, *VIDEO_FORMATS) or path.is_file():
+        raise SinkError("a folder for several pictures", f"'{path}'", "Pass --out FOLDER")
+    return SINKS["pictures"](path)

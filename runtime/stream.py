@@ -1,0 +1,291 @@
+"""The live loop: reading, pre-processing, inference and post-processing of one source, overlapped.
+
+    source.read  ->  [2]  ->  preprocess  ->  [1]  ->  infer  ->  [1]  ->  postprocess, in the caller's own thread
+
+Three threads, joined by channels that hold as many items as the brackets say, so a slow stage holds back the ones
+before it and memory stays constant. Order is kept. The post-processing of a frame runs while the next one is inferred.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import threading
+import time
+import weakref
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from edgedet.errors import SpecError
+from edgedet.results import Detections
+from edgedet.runtime.capture import Frame, Source, open_source
+from edgedet.runtime.channel import Channel, ChannelClosedError
+from edgedet.runtime.overlay import annotate
+
+if TYPE_CHECKING:
+    from edgedet.runtime.detector import Detector
+
+__all__ = ["Latencies", "Policy", "Statistics", "Stream", "StreamResult"]
+
+Policy = Literal["every", "latest"]
+"""``every``: each frame is processed, a slow model holds the source back. ``latest``: frames that arrive while the
+model is busy make way for newer ones, and are counted."""
+
+
+@dataclass(frozen=True)
+class Latencies:
+    """Milliseconds that each stage worked on a frame, without waiting for the stages beside it."""
+
+    capture: float = 0.0
+    preprocess: float = 0.0
+    infer: float = 0.0
+    postprocess: float = 0.0
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """What a stream has done so far.
+
+    Attributes:
+        frames: results delivered.
+        dropped: frames that the source lost, could not read, or the policy skipped.
+        fps: results per second between the first and the last one; 0 before there are two.
+        latencies: means over the delivered frames.
+    """
+
+    frames: int
+    dropped: int
+    fps: float
+    latencies: Latencies
+
+
+@dataclass(frozen=True, eq=False)
+class StreamResult:
+    """One frame and what was found in it.
+
+    Attributes:
+        frame: the picture; yours as long as you keep it.
+        detections: in pixels of ``frame``.
+        latencies: how long each stage took.
+        dropped: frames lost or skipped between the result before and this one.
+    """
+
+    frame: Frame
+    detections: Detections
+    latencies: Latencies
+    dropped: int
+
+    @functools.cached_property
+    def annotated(self) -> npt.NDArray[np.uint8]:
+        """A copy of the picture with boxes and labels drawn on it, BGR uint8 (H, W, 3); drawn once."""
+        return annotate(self.frame.image, self.detections)
+
+
+@dataclass(eq=False)
+class _Job:
+    """A frame on its way: ``payload`` is what the last stage made of it, ``spent`` the milliseconds of each stage."""
+
+    frame: Frame
+    payload: Any
+    spent: list[float]
+
+
+@dataclass(frozen=True, eq=False)
+class _End:
+    """After the last frame: why there are no more, or None where the source was read to its end."""
+
+    error: BaseException | None = None
+
+
+_Item = _Job | _End
+
+
+class Stream:
+    """Iterates over the results of one source; a context manager that stops all threads on the way out.
+
+    Args:
+        detector: what runs on each frame.
+        source: an open source, closed with the stream, or what ``open_source`` takes.
+        policy: by default ``latest`` for live sources and ``every`` for files.
+        owns_detector: close the detector with the stream.
+
+    Raises:
+        SourceError: if the source cannot be opened. While iterating: whatever a stage raises, after every frame before
+            it has been delivered.
+    """
+
+    def __init__(
+        self,
+        detector: Detector,
+        source: Source | str | os.PathLike[str] | int,
+        *,
+        policy: Policy | None = None,
+        owns_detector: bool = False,
+    ) -> None:
+        if policy not in (None, "every", "latest"):
+            raise SpecError("policy to be 'every' or 'latest'", repr(policy), "Use one of these")
+        self.source: Source = open_source(source) if isinstance(source, (str, int, os.PathLike)) else source
+        self.policy: Policy = policy or ("latest" if self.source.live else "every")
+        self._detector = detector
+        self._owns_detector = owns_detector
+        self._threads: list[threading.Thread] = []
+        self._channels: list[Channel[_Item]] = [Channel(1 if self.policy == "latest" else 2), Channel(1), Channel(1)]
+        self._ended = False
+        self._tally = _Tally()
+        # The threads know the channels only, never the stream, so a stream that nobody holds is collected and its
+        # threads end with it.
+        weakref.finalize(self, _close_all, self._channels)
+
+    @property
+    def statistics(self) -> Statistics:
+        """Counts and means up to now."""
+        return self._tally.statistics()
+
+    def __iter__(self) -> Iterator[StreamResult]:
+        return self
+
+    def __next__(self) -> StreamResult:
+        if self._ended:
+            raise StopIteration
+        if not self._threads:
+            self._start()
+        item = self._channels[-1].get()
+        if isinstance(item, _End):
+            self.close()
+            if item.error is not None:
+                raise item.error
+            raise StopIteration
+        try:
+            item = _timed(self._postprocess, item)
+        except BaseException:
+            self.close()
+            raise
+        result = StreamResult(item.frame, item.payload, Latencies(*item.spent), item.frame.dropped_before)
+        self._tally.add(result)
+        return result
+
+    def close(self) -> None:
+        """Stop and join the threads and close the source; calling it again does nothing."""
+        self._ended = True
+        _close_all(self._channels)
+        for thread in self._threads:
+            thread.join()
+        self.source.close()
+        if self._owns_detector:
+            self._detector.close()
+
+    def __enter__(self) -> Stream:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _start(self) -> None:
+        captured, prepared, raw = self._channels
+        detector = self._detector
+        put = captured.put if self.policy == "every" else functools.partial(captured.replace, succeed=_skip)
+        stages: list[tuple[str, Callable[..., None], tuple[Any, ...]]] = [
+            ("capture", _run_capture, (self.source, put, captured)),
+            ("preprocess", _run_stage, (lambda job: detector.preprocess([job.frame.image]), captured, prepared)),
+            ("infer", _run_stage, (lambda job: detector.infer(job.payload), prepared, raw)),
+        ]
+        for name, work, arguments in stages:
+            thread = threading.Thread(target=work, args=arguments, name=f"edgedet-{name}", daemon=True)
+            self._threads.append(thread)
+            thread.start()
+
+    def _postprocess(self, job: _Job) -> Detections:
+        return self._detector.postprocess(job.payload)[0]
+
+
+def _run_capture(source: Source, put: Callable[[_Item], None], channel: Channel[_Item]) -> None:
+    try:
+        try:
+            while True:
+                start = time.perf_counter()
+                frame = source.read()
+                if frame is None:
+                    break
+                put(_Job(frame, None, [_milliseconds_since(start)]))
+                del frame
+        except ChannelClosedError:
+            raise
+        except BaseException as error:  # noqa: BLE001  # the caller's thread raises it
+            channel.put(_End(error))
+        else:
+            channel.put(_End())
+    except ChannelClosedError:
+        pass
+
+
+def _run_stage(function: Callable[[_Job], Any], inbox: Channel[_Item], outbox: Channel[_Item]) -> None:
+    try:
+        while True:
+            item = inbox.get()
+            if isinstance(item, _Job):
+                try:
+                    item = _timed(function, item)
+                except BaseException as error:  # noqa: BLE001  # the caller's thread raises it
+                    item = _End(error)
+            outbox.put(item)
+            if isinstance(item, _End):
+                return
+            del item
+    except ChannelClosedError:
+        pass
+
+
+def _timed(function: Callable[[_Job], Any], job: _Job) -> _Job:
+    start = time.perf_counter()
+    job.payload = function(job)
+    job.spent.append(_milliseconds_since(start))
+    return job
+
+
+def _skip(old: _Item, new: _Item) -> None:
+    """Let a newer frame take the place of one that nobody has begun with."""
+    if isinstance(old, _Job) and isinstance(new, _Job):
+        new.frame.dropped_before += old.frame.dropped_before + 1
+        old.frame.release()
+
+
+def _close_all(channels: Sequence[Channel[_Item]]) -> None:
+    for channel in channels:
+        channel.close()
+
+
+def _milliseconds_since(start: float) -> float:
+    return (time.perf_counter() - start) * 1e3
+
+
+class _Tally:
+    """Sums over the delivered results."""
+
+    def __init__(self) -> None:
+        self._frames = 0
+        self._dropped = 0
+        self._first = self._last = 0.0
+        self._sums = [0.0] * 4
+
+    def add(self, result: StreamResult) -> None:
+        self._last = time.perf_counter()
+        self._first = self._first or self._last
+        self._frames += 1
+        self._dropped += result.dropped
+        spent = result.latencies
+        for index, value in enumerate((spent.capture, spent.preprocess, spent.infer, spent.postprocess)):
+            self._sums[index] += value
+
+    def statistics(self) -> Statistics:
+        elapsed = self._last - self._first
+        fps = (self._frames - 1) / elapsed if elapsed > 0 else 0.0
+        return Statistics(
+            self._frames, self._dropped, fps, Latencies(*(value / max(self._frames, 1) for value in self._sums))
+        )
