@@ -216,7 +216,7 @@ def _advise_tensorrt(found: Diagnosis) -> Advice:
         return Advice("tensorrt in this Python", purpose, command, note)
     if found.tensorrt.system:
         other = found.tensorrt.system[0]
-        note = f"the system's TensorRT {other.version} is for Python {other.python}, this is {running}; install edgedet there"
+        note = f"the system's TensorRT {other.version} is for Python {other.python}; install edgedet there"
         command = f"python{other.python} -m venv --system-site-packages .venv"
         return Advice("tensorrt in this Python", purpose, command, note)
     if found.jetson:

@@ -1,19 +1,19 @@
 """The exceptions that edgedet raises, each a sentence in three parts: expected, got, what to do now.
 
-    EdgedetError
-    |-- MissingDependencyError      an optional package is not installed (also an ImportError)
-    |-- ModelFileError              a model file cannot be read as what it claims to be
-    |-- UntrustedFileError          reading the file would execute code, and nobody vouched for it
-    |-- UnknownHeadError            the outputs fit no head, or more than one
-    |-- SpecError                   a ModelSpec contradicts itself or the network
-    |-- ExportError                 a step of the exporter failed
-    |   |-- VerificationError       the exported network answers differently from its source
-    |   `-- AccuracyGateError       the quantised network lost more than allowed (exit code 3)
-    |-- EngineError                 an inference engine failed to load or run
-    |-- ImageError                  a picture cannot be decoded or has the wrong shape or type
-    |-- SourceError                 a picture folder, video or camera cannot be opened or ended early
-    |-- SinkError                   a result cannot be written where it was asked for
-    `-- DatasetError                a labelled set cannot be read or does not fit the model
+EdgedetError
+|-- MissingDependencyError      an optional package is not installed (also an ImportError)
+|-- ModelFileError              a model file cannot be read as what it claims to be
+|-- UntrustedFileError          reading the file would execute code, and nobody vouched for it
+|-- UnknownHeadError            the outputs fit no head, or more than one
+|-- SpecError                   a ModelSpec contradicts itself or the network
+|-- ExportError                 a step of the exporter failed
+|   |-- VerificationError       the exported network answers differently from its source
+|   `-- AccuracyGateError       the quantised network lost more than allowed (exit code 3)
+|-- EngineError                 an inference engine failed to load or run
+|-- ImageError                  a picture cannot be decoded or has the wrong shape or type
+|-- SourceError                 a picture folder, video or camera cannot be opened or ended early
+|-- SinkError                   a result cannot be written where it was asked for
+`-- DatasetError                a labelled set cannot be read or does not fit the model
 """
 
 from __future__ import annotations

@@ -10,6 +10,7 @@ from edgedet.errors import ModelFileError, SpecError
 from edgedet.model_spec import ModelSpec
 
 if TYPE_CHECKING:
+    from edgedet.runtime.capture import Source
     from edgedet.runtime.detector import Detector
     from edgedet.runtime.selection import Selection
     from edgedet.runtime.stream import Policy, Stream
@@ -60,7 +61,7 @@ def load(
 
 def open_stream(
     detector: Detector | str | PathLike[str],
-    source: str | int | PathLike[str],
+    source: Source | str | int | PathLike[str],
     *,
     policy: Policy | None = None,
     selection: Selection | None = None,
@@ -69,7 +70,7 @@ def open_stream(
 
     Args:
         detector: a detector, or the path of a model to load (closed with the stream then).
-        source: a picture, folder, glob, video file, camera index, V4L2 device, or RTSP or HTTP address.
+        source: an open `Source`, or a picture, folder, glob, video file, camera index, V4L2 device, or RTSP or HTTP address.
         policy: ``every`` frame, or the ``latest`` one; by the kind of source where None.
         selection: thresholds and limits in place of the detector's own.
 

@@ -87,7 +87,9 @@ class InputSpec:
         if any(value == 0 for value in self.std):
             raise SpecError("an input.std without zeros", str(self.std), "Use 1 where nothing is to be divided")
         if not 0 <= self.pad_value <= 255:
-            raise SpecError("an input.pad_value in 0..255", str(self.pad_value), "Use the grey value before normalisation")
+            raise SpecError(
+                "an input.pad_value in 0..255", str(self.pad_value), "Use the grey value before normalisation"
+            )
 
 
 @dataclass(frozen=True)
@@ -156,7 +158,9 @@ class ModelSpec:
         version = fields.pop("format", SPEC_FORMAT)
         if version != SPEC_FORMAT:
             raise SpecError(
-                f"a ModelSpec of format {SPEC_FORMAT}", f"format {version!r}", "Upgrade edgedet, or export the model again"
+                f"a ModelSpec of format {SPEC_FORMAT}",
+                f"format {version!r}",
+                "Upgrade edgedet, or export the model again",
             )
         return from_json(cls, fields, "spec")
 

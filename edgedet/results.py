@@ -122,12 +122,15 @@ class Detections:
                 "bbox": [round(value, 3) for value in box],
                 "score": round(score, 6),
             }
-            for box, score, class_id in zip(boxes, self.score.tolist(), self.class_id.tolist())
+            for box, score, class_id in zip(boxes, self.score.tolist(), self.class_id.tolist(), strict=True)
         ]
 
     @classmethod
     def from_coco(
-        cls, records: Sequence[Mapping[str, Any]], class_names: tuple[str, ...] = (), category_ids: Sequence[int] | None = None
+        cls,
+        records: Sequence[Mapping[str, Any]],
+        class_names: tuple[str, ...] = (),
+        category_ids: Sequence[int] | None = None,
     ) -> Detections:
         """Build from COCO result or annotation records of one picture (a missing score reads as 1)."""
         boxes = np.array([record["bbox"] for record in records], np.float32).reshape(-1, 4)

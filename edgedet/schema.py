@@ -41,7 +41,7 @@ def from_json(cls: type[T], value: object, where: str) -> T:
     """
     if not isinstance(value, Mapping):
         raise _fault("a JSON object", value, where)
-    hints = _type_hints(cls)
+    hints = _type_hints(typing.cast(Any, cls))
     fields = {field.name: field for field in dataclasses.fields(typing.cast(Any, cls)) if field.init}
     unknown = sorted(set(value) - set(fields))
     if unknown:
@@ -128,14 +128,17 @@ def _parse_tuple(arguments: tuple[Any, ...], value: Any, where: str) -> tuple[An
         return tuple(_parse(arguments[0], item, f"{where}[{index}]") for index, item in enumerate(value))
     if len(value) != len(arguments):
         raise _fault(f"a list of {len(arguments)} values", value, where)
-    return tuple(_parse(hint, item, f"{where}[{i}]") for i, (hint, item) in enumerate(zip(arguments, value)))
+    return tuple(
+        _parse(hint, item, f"{where}[{i}]") for i, (hint, item) in enumerate(zip(arguments, value, strict=True))
+    )
 
 
 def _parse_array(value: Any, where: str) -> FloatArray:
     try:
         if isinstance(value, Mapping):
             raw = zlib.decompress(base64.b64decode(value["float32"], validate=True))
-            return np.frombuffer(raw, np.float32).reshape(value["shape"])
+            packed: FloatArray = np.frombuffer(raw, np.float32).reshape(value["shape"])
+            return packed
         return np.asarray(value, np.float32)
     except (KeyError, TypeError, ValueError, zlib.error) as error:
         raise _fault("an array (nested lists of numbers, or packed float32)", value, where) from error

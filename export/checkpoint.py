@@ -13,6 +13,7 @@ import argparse
 import contextlib
 import datetime
 import functools
+import importlib
 import pathlib
 import pickle
 import pickletools
@@ -144,7 +145,9 @@ _TORCH_DTYPES = {"float16", "float32", "float64", "bfloat16", "int8", "int16", "
 @functools.cache
 def _safe_names() -> dict[str, Any]:
     """Globals beyond torch's own list that training scripts store and that hold data only."""
-    multiarray = np._core.multiarray if hasattr(np, "_core") else np.core.multiarray
+    multiarray: Any = importlib.import_module(
+        "numpy._core.multiarray" if hasattr(np, "_core") else "numpy.core.multiarray"
+    )
     names: dict[str, Any] = {
         "argparse.Namespace": argparse.Namespace,
         "types.SimpleNamespace": types.SimpleNamespace,
@@ -154,7 +157,7 @@ def _safe_names() -> dict[str, Any]:
     }
     for module in ("numpy.core.multiarray", "numpy._core.multiarray"):
         names[f"{module}.scalar"] = multiarray.scalar
-        names[f"{module}._reconstruct"] = multiarray._reconstruct
+        names[f"{module}._reconstruct"] = getattr(multiarray, "_reconstruct")  # noqa: B009 (numpy pickles by this private name)
     for module in ("pathlib", "pathlib._local"):
         for cls in (pathlib.PosixPath, pathlib.PurePosixPath, pathlib.Path):
             names[f"{module}.{cls.__name__}"] = pathlib.PurePosixPath
@@ -172,7 +175,7 @@ def load_checkpoint(path: Path, *, trust: bool, stand_ins: Mapping[str, type] | 
 
     Raises:
         UntrustedFileError: if the pickle wants more than that; the message names it.
-        ModelFileError: if the file is truncated, is no checkpoint, or (with `trust`) names a class that is not installed.
+        ModelFileError: if the file is truncated, is no checkpoint, or (with `trust`) needs what is not installed.
         MissingDependencyError: if torch is not installed.
     """
     torch = require("torch", extra="torch", purpose="reading PyTorch checkpoints")

@@ -44,7 +44,7 @@ def pair_objects(
     a, b = expected[:count], got[:count]
     if not head.batched:
         a, b = [item[None] for item in a], [item[None] for item in b]
-    if any(x.shape[0] != y.shape[0] or x.shape[2:] != y.shape[2:] for x, y in zip(a, b)):
+    if any(x.shape[0] != y.shape[0] or x.shape[2:] != y.shape[2:] for x, y in zip(a, b, strict=True)):
         return None
     pictures = [
         _pair_picture(head, [_columns(item[i]) for item in a], [_columns(item[i]) for item in b], end)
@@ -58,7 +58,9 @@ def pair_objects(
 
 def _pair_picture(head: Head, a: Outputs, b: Outputs, end: float | None) -> tuple[Outputs, Outputs]:
     scales = [_column_scales(head, index, part) for index, part in enumerate(a)]
-    rows = [np.concatenate([part / scale for part, scale in zip(parts, scales)], axis=1) for parts in (a, b)]
+    rows = [
+        np.concatenate([part / scale for part, scale in zip(parts, scales, strict=True)], axis=1) for parts in (a, b)
+    ]
     firm = _firm(head, a, b, end)
     pairs: list[tuple[int | None, int | None]] = []
     free = [np.ones(len(side), bool) for side in rows]
@@ -100,7 +102,8 @@ def _firm(head: Head, a: Outputs, b: Outputs, end: float | None) -> tuple[Array,
     scores = [_scores(head, parts) for parts in (a, b)]
     limit = max(float(score.min()) + end * float(score.max()) for score in scores)
     firm = scores[0] > limit, scores[1] > limit
-    return firm if firm[0].any() or firm[1].any() else everything
+    # A list of fixed length may be all end (an untrained network's scores are all alike): nothing can be told then.
+    return firm if head.packing == "rows" or firm[0].any() or firm[1].any() else everything
 
 
 def _scores(head: EndToEnd, parts: Outputs) -> Array:

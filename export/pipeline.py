@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 
+from edgedet.class_names import fit_class_names
 from edgedet.errors import ExportError, SinkError, SpecError
 from edgedet.export.families import Family, LoadedModel, choose_family
 from edgedet.export.onnx_file import graph_inputs, graph_outputs, stamp_spec, write_onnx
@@ -110,22 +111,9 @@ def rewrite_graph(state: ExportState) -> tuple[ExportState, str]:
 def describe_model(state: ExportState) -> tuple[ExportState, str]:
     """Write the ModelSpec, with the user's fragment laid over it, and hold it against the network."""
     assert state.loaded is not None and state.model is not None and state.source is not None and state.family is not None
-    loaded, request = state.loaded, state.request
-    found = graph_outputs(state.model)
-    outputs = found if loaded.output_names is None else _pick(found, loaded.output_names)
-    draft = {
-        "name": loaded.name or state.source.path.stem,
-        "task": loaded.task,
-        "head": to_json(loaded.head.spec()),
-        "input": to_json(_bound_input(loaded.input, state.model)),
-        "outputs": to_json(outputs),
-        "class_names": list(request.class_names or loaded.class_names or ()),
-        "family": state.family.name,
-        "source_sha256": state.source.sha256,
-    }
-    spec = ModelSpec.from_json(merge_fragment(draft, request.fragment))
-    if request.class_names is not None:
-        spec = spec.replace(class_names=request.class_names)
+    spec = ModelSpec.from_json(merge_fragment(_draft(state), state.request.fragment))
+    if state.request.class_names is not None:
+        spec = spec.replace(class_names=_asked_names(state.request.class_names, state.loaded))
     if not spec.class_names:
         raise SpecError(
             "class names for the model", f"none in '{state.source.path}'", "Pass --names coco|coco91|voc or a file"
@@ -236,6 +224,28 @@ def export_model(
     return run_export(request)
 
 
+def _draft(state: ExportState) -> dict[str, Any]:
+    """The ModelSpec as family and graph give it, before the user's fragment."""
+    assert state.loaded is not None and state.model is not None and state.source is not None and state.family is not None
+    loaded, found = state.loaded, graph_outputs(state.model)
+    return {
+        "name": loaded.name or state.source.path.stem,
+        "task": loaded.task,
+        "head": to_json(loaded.head.spec()),
+        "input": to_json(_bound_input(loaded.input, state.model)),
+        "outputs": to_json(found if loaded.output_names is None else _pick(found, loaded.output_names)),
+        "class_names": list(loaded.class_names or ()),
+        "family": state.family.name,
+        "source_sha256": state.source.sha256,
+        **{key: value for key, value in loaded.record.items() if value},
+    }
+
+
+def _asked_names(names: tuple[str, ...], loaded: LoadedModel) -> tuple[str, ...]:
+    # Lists such as COCO's 91 begin with a background that the head may have dropped.
+    return names if loaded.class_names is None else fit_class_names(names, len(loaded.class_names))
+
+
 def _opset(model: onnx.ModelProto) -> int:
     return next(entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx"))
 
@@ -256,7 +266,7 @@ def _wanted_shape(state: ExportState) -> InputShape:
     spec, request = state.loaded.input, state.request
     width, height = request.size or (spec.width, spec.height)
     found = _picture_input(state.model).shape[0]
-    batch = (None if found < 1 else found) if request.batch is None else request.batch
+    batch = ("dynamic" if found < 1 else found) if request.batch is None else request.batch
     return InputShape(None if batch == "dynamic" else batch, width, height, spec.layout)
 
 

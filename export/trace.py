@@ -14,6 +14,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Literal
 
+import numpy.typing as npt
 import onnx
 
 from edgedet.errors import ExportError
@@ -21,7 +22,7 @@ from edgedet.export.families.family import LoadedModel
 from edgedet.model_spec import InputSpec
 from edgedet.optional import require
 
-__all__ = ["DEFAULT_OPSET", "INPUT_NAME", "example_shape", "run_network", "trace"]
+__all__ = ["run_network", "trace"]
 
 INPUT_NAME = "images"
 DEFAULT_OPSET = 18
@@ -57,7 +58,7 @@ def trace(loaded: LoadedModel, *, batch: Batch, opset: int | None) -> onnx.Model
     return model
 
 
-def example_shape(spec: InputSpec, batch: int) -> tuple[int, int, int, int]:
+def _example_shape(spec: InputSpec, batch: int) -> tuple[int, int, int, int]:
     """Return the shape of the input tensor for so many pictures."""
     channels = 1 if spec.channels == "GRAY" else 3
     if spec.layout == "NCHW":
@@ -65,8 +66,8 @@ def example_shape(spec: InputSpec, batch: int) -> tuple[int, int, int, int]:
     return batch, spec.height, spec.width, channels
 
 
-def run_network(network: Any, tensor: Any) -> tuple[Any, ...]:
-    """Run a module, ScriptModule or ExportedProgram on a torch tensor and return its output tensors in order.
+def run_network(network: Any, tensor: npt.NDArray[Any]) -> list[npt.NDArray[Any]]:
+    """Run a module, ScriptModule or ExportedProgram on an input tensor and return its outputs in order.
 
     Raises:
         ExportError: if it answers with something else than a tensor or a tuple or list of tensors.
@@ -74,7 +75,7 @@ def run_network(network: Any, tensor: Any) -> tuple[Any, ...]:
     torch = require("torch", extra="torch", purpose="running a torch network")
     runner = network.module() if isinstance(network, torch.export.ExportedProgram) else network
     with torch.inference_mode():
-        answer = runner(tensor)
+        answer = runner(torch.from_numpy(tensor))
     outputs = (answer,) if isinstance(answer, torch.Tensor) else answer
     if not isinstance(outputs, (tuple, list)) or not all(isinstance(output, torch.Tensor) for output in outputs):
         raise ExportError(
@@ -82,7 +83,7 @@ def run_network(network: Any, tensor: Any) -> tuple[Any, ...]:
             f"one that returns {_describe(answer)}",
             "Wrap it in a module whose forward returns the tensors that the head reads",
         )
-    return tuple(outputs)
+    return [output.detach().cpu().numpy() for output in outputs]
 
 
 def _trace_module(torch: Any, loaded: LoadedModel, batch: Batch, opset: int | None) -> onnx.ModelProto:
@@ -93,22 +94,21 @@ def _trace_module(torch: Any, loaded: LoadedModel, batch: Batch, opset: int | No
         )
     # Two pictures: torch.export takes a sample dimension of 1 for a constant, and a baked-in 1 shows at once.
     count = 2 if dynamic else (batch if isinstance(batch, int) else loaded.input.batch or 1)
-    dtype = getattr(torch, loaded.input.dtype)
-    sample = torch.zeros(example_shape(loaded.input, count), dtype=dtype)
+    sample = torch.zeros(_example_shape(loaded.input, count), dtype=getattr(torch, loaded.input.dtype))
     outputs = _dry_run(loaded, sample, dynamic)
     names = _output_names(loaded, len(outputs))
     if loaded.tracer == "torchscript":
         model = _with_torchscript(torch, loaded, sample, names, dynamic, opset)
         if loaded.head.batched:
-            _write_shapes(model, [tuple(output.shape) for output in outputs])
+            _write_shapes(model, [output.shape for output in outputs])
         return model
     shapes = ({0: torch.export.Dim("batch", min=1)},) if dynamic else None
     return _with_dynamo(torch, loaded.network, sample, names, shapes, opset)
 
 
-def _dry_run(loaded: LoadedModel, sample: Any, dynamic: bool) -> tuple[Any, ...]:
+def _dry_run(loaded: LoadedModel, sample: Any, dynamic: bool) -> list[npt.NDArray[Any]]:
     try:
-        return run_network(loaded.network, sample)
+        return run_network(loaded.network, sample.numpy())
     except ExportError:
         raise
     except Exception as error:  # whatever the network's own code raises
@@ -129,7 +129,7 @@ def _trace_program(torch: Any, loaded: LoadedModel, batch: Batch, opset: int | N
             f"one that was exported with batch {fixed}",
             f'Pass --batch {fixed}, or export the program again with dynamic_shapes=({{0: Dim("batch")}},)',
         )
-    sample = torch.zeros(example_shape(loaded.input, fixed or 2), dtype=placeholder.meta["val"].dtype)
+    sample = torch.zeros(_example_shape(loaded.input, fixed or 2), dtype=placeholder.meta["val"].dtype)
     names = _output_names(loaded, len(program.graph_signature.user_outputs))
     return _with_dynamo(torch, program, sample, names, None, opset)
 
@@ -193,8 +193,8 @@ def _with_torchscript(
 
 def _write_shapes(model: onnx.ModelProto, shapes: list[tuple[int, ...]]) -> None:
     """Fill in the axes that this exporter left open behind the batch; they do not depend on it."""
-    for output, shape in zip(model.graph.output, shapes):
-        for dim, size in list(zip(output.type.tensor_type.shape.dim, shape))[1:]:
+    for output, shape in zip(model.graph.output, shapes, strict=True):
+        for dim, size in list(zip(output.type.tensor_type.shape.dim, shape, strict=True))[1:]:
             dim.dim_value = size
 
 
@@ -215,24 +215,24 @@ def _quiet() -> Iterator[None]:
     """Keep the exporters' progress lines, log records and known notices away from the user's terminal."""
     loggers = [logging.getLogger(name) for name in ("torch.onnx", "torch.export", "onnxscript", "onnx_ir")]
     levels = [logger.level for logger in loggers]
-    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
-        with warnings.catch_warnings():
-            # Python-side values in forward (sizes, list lengths) become constants: wanted, and checked by verify.
-            warnings.filterwarnings("ignore", category=_tracer_warning())
-            # The TorchScript exporter is chosen on purpose, for what the newer one cannot do.
-            warnings.filterwarnings("ignore", message=".*legacy TorchScript-based ONNX export")
-            warnings.filterwarnings("ignore", message=".*feature will be removed", category=DeprecationWarning)
-            warnings.filterwarnings("ignore", message=".*torch.jit.* is deprecated", category=DeprecationWarning)
-            # torch.export and the exporters call other parts of torch by their old names.
-            warnings.filterwarnings("ignore", message=".*LeafSpec", category=FutureWarning)
-            warnings.filterwarnings("ignore", module="torch\\.", category=UserWarning)
-            try:
-                for logger in loggers:
-                    logger.setLevel(logging.CRITICAL)
-                yield
-            finally:
-                for logger, level in zip(loggers, levels):
-                    logger.setLevel(level)
+    sink = io.StringIO()
+    with contextlib.redirect_stdout(sink), contextlib.redirect_stderr(sink), warnings.catch_warnings():
+        # Python-side values in forward (sizes, list lengths) become constants: wanted, and checked by verify.
+        warnings.filterwarnings("ignore", category=_tracer_warning())
+        # The TorchScript exporter is chosen on purpose, for what the newer one cannot do.
+        warnings.filterwarnings("ignore", message=".*legacy TorchScript-based ONNX export")
+        warnings.filterwarnings("ignore", message=".*feature will be removed", category=DeprecationWarning)
+        warnings.filterwarnings("ignore", message=".*torch.jit.* is deprecated", category=DeprecationWarning)
+        # torch.export and the exporters call other parts of torch by their old names.
+        warnings.filterwarnings("ignore", message=".*LeafSpec", category=FutureWarning)
+        warnings.filterwarnings("ignore", module="torch\\.", category=UserWarning)
+        try:
+            for logger in loggers:
+                logger.setLevel(logging.CRITICAL)
+            yield
+        finally:
+            for logger, level in zip(loggers, levels, strict=True):
+                logger.setLevel(level)
 
 
 def _tracer_warning() -> type[Warning]:

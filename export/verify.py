@@ -6,7 +6,8 @@ boxes, query predictions), it is done once more object by object in any order (s
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,6 @@ from edgedet.export.families.family import LoadedModel
 from edgedet.export.object_pairs import pair_objects
 from edgedet.export.trace import run_network
 from edgedet.model_spec import ModelSpec
-from edgedet.optional import require
 from edgedet.runtime.capture import PICTURE_SUFFIXES, read_image
 from edgedet.runtime.engines.onnxruntime import OnnxRuntimeEngine
 from edgedet.runtime.heads import DenseBoxes, EndToEnd, Head, YoloxGrid
@@ -30,6 +30,7 @@ __all__ = ["OutputDifference", "compare", "verify"]
 
 Array = npt.NDArray[Any]
 Outputs = list[Array]
+Network = Callable[[Array], Outputs]
 
 PICTURES = Path(__file__).parent / "pictures"
 """The package's own pictures, for a request without any."""
@@ -128,7 +129,7 @@ def _difference(head: Head, index: int, name: str, pair: tuple[Array, Array], to
         return OutputDifference(name, got.shape, float(np.finfo(np.float32).max), 1.0, tolerance, False)
     axis, ends = _groups(head, index)
     worst, relative = 0.0, 0.0
-    for a, b in zip(np.split(expected, ends, axis), np.split(got, ends, axis)):
+    for a, b in zip(np.split(expected, ends, axis), np.split(got, ends, axis), strict=True):
         error = _largest_error(a.astype(np.float64), b.astype(np.float64))
         if error / _scale(a) >= relative:
             worst, relative = error, error / _scale(a)
@@ -167,7 +168,7 @@ def _scale(values: Array) -> float:
 def _worse(old: list[OutputDifference], new: list[OutputDifference]) -> list[OutputDifference]:
     if not old:
         return new
-    return [a if a.max_rel >= b.max_rel else b for a, b in zip(old, new)]
+    return [a if a.max_rel >= b.max_rel else b for a, b in zip(old, new, strict=True)]
 
 
 class _OnnxNetwork:
@@ -182,27 +183,16 @@ class _OnnxNetwork:
         if batch in (-1, len(tensor)) or len(tensor) % batch:
             return self._engine.infer(tensor)
         parts = [self._engine.infer(tensor[start : start + batch]) for start in range(0, len(tensor), batch)]
-        return [np.concatenate(outputs) for outputs in zip(*parts)]
+        return [np.concatenate(outputs) for outputs in zip(*parts, strict=True)]
 
 
-class _TorchNetwork:
-    """A torch network that answers with arrays."""
-
-    def __init__(self, network: Any) -> None:
-        self._network = network
-        self._torch = require("torch", extra="torch", purpose="comparing with the source network")
-
-    def __call__(self, tensor: Array) -> Outputs:
-        return [output.detach().cpu().numpy() for output in run_network(self._network, self._torch.from_numpy(tensor))]
-
-
-def _source(loaded: LoadedModel, names: Sequence[str]) -> _OnnxNetwork | _TorchNetwork:
+def _source(loaded: LoadedModel, names: Sequence[str]) -> Network:
     if isinstance(loaded.network, onnx.ModelProto):
         return _OnnxNetwork(loaded.network, names)
-    return _TorchNetwork(loaded.network)
+    return functools.partial(run_network, loaded.network)
 
 
-def _run(which: str, network: _OnnxNetwork | _TorchNetwork, tensor: Array) -> Outputs:
+def _run(which: str, network: Network, tensor: Array) -> Outputs:
     try:
         return network(tensor)
     except ExportError:

@@ -151,8 +151,9 @@ class Detector:
                 class_agnostic=selection.class_agnostic,
                 max_candidates=selection.max_candidates,
             )
-        order = np.argsort(-candidates.score, kind="stable")
-        return order[: selection.max_detections]
+        finite = np.flatnonzero(np.isfinite(candidates.xyxy).all(axis=1))
+        best_first = finite[np.argsort(-candidates.score[finite], kind="stable")]
+        return best_first[: selection.max_detections]
 
     def _check_input(self) -> None:
         inputs = self.engine.inputs

@@ -161,6 +161,11 @@ def _normalise(
 
 def _fill_border(target: Tensor, at: Placement, value: npt.NDArray[np.float32]) -> None:
     bottom, right = at.top + at.height, at.left + at.width
-    for strip in (target[: at.top], target[bottom:], target[at.top : bottom, : at.left], target[at.top : bottom, right:]):
+    for strip in (
+        target[: at.top],
+        target[bottom:],
+        target[at.top : bottom, : at.left],
+        target[at.top : bottom, right:],
+    ):
         if strip.size:
             np.copyto(strip, value, casting="unsafe")

@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import track
 from rich.table import Table
 
 from edgedet.atomic_file import atomic_file
 from edgedet.class_match import ClassMatch, match_classes
-from edgedet.cli.parameters import ClassNames
+from edgedet.cli.parameters import class_list
 from edgedet.dataset import LabelledImage, LabelledSet, read_labelled_set
 from edgedet.errors import DatasetError, ImageError, SinkError
 from edgedet.evaluate import Evaluation, evaluate
@@ -38,7 +39,7 @@ SHOWN = 5
 )
 @click.option(
     "--names",
-    type=ClassNames(),
+    type=class_list,
     metavar="FILE|coco|coco91|voc",
     help="Class names of a YOLO folder, instead of its own",
 )
@@ -193,15 +194,17 @@ def _write(report: dict[str, Any], json_path: str | None) -> None:
 
 
 def _print(scores: Evaluation, run: _Run, console: Console) -> None:
-    table = Table("class", "labels", "AP", "AP50", box=None, header_style="bold")
+    table = Table("class", "labels", "AP", "AP50", box=None, pad_edge=False, header_style="bold")
     for column in table.columns[1:]:
         column.justify = "right"
     for score in scores.classes:
-        table.add_row(score.name, str(score.labels), f"{score.ap:.3f}", f"{score.ap50:.3f}")
+        table.add_row(escape(score.name), str(score.labels), f"{score.ap:.3f}", f"{score.ap50:.3f}")
     table.add_section()
     table.add_row("all", str(scores.labels), f"{scores.mean_ap:.3f}", f"{scores.mean_ap50:.3f}", style="bold")
     console.print(table)
     console.print(
         f"mAP {scores.mean_ap:.3f}, mAP50 {scores.mean_ap50:.3f}, mAP75 {scores.mean_ap75:.3f} "
-        f"on {scores.images} pictures in {scores.seconds:.1f} s ({run.milliseconds:.1f} ms a picture)"
+        f"on {scores.images} pictures in {scores.seconds:.1f} s ({run.milliseconds:.1f} ms a picture)",
+        soft_wrap=True,
+        highlight=False,
     )

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from edgedet.cli.parameters import AnchorsFile, BatchSize, ClassNames, ImageSize, JsonObjectFile
+from edgedet.cli.parameters import anchors_file, batch_size, class_list, image_size, json_object_file
 
 if TYPE_CHECKING:
     from edgedet.export.report import ExportReport
@@ -30,19 +30,19 @@ _FILE = click.Path(path_type=Path)
 @click.option(
     "--family", metavar="NAME", help="Family of the source, with a variant after a colon (see --list-families)"
 )
-@click.option("--imgsz", type=ImageSize(), metavar="N|WxH", help="Size of the network's input in pixels")
-@click.option("--batch", type=BatchSize(), metavar="N|dynamic", help="Pictures per run")
-@click.option("--names", type=ClassNames(), metavar="FILE|coco|coco91|voc", help="Class names: a known list, or a file")
+@click.option("--imgsz", type=image_size, metavar="N|WxH", help="Size of the network's input in pixels")
+@click.option("--batch", type=batch_size, metavar="N|dynamic", help="Pictures per run")
+@click.option("--names", type=class_list, metavar="FILE|coco|coco91|voc", help="Class names: a known list, or a file")
 @click.option("--opset", type=click.IntRange(min=7), metavar="N", help="ONNX operator set to write")
 @click.option(
     "--trust", is_flag=True, help="Execute the code in a pickled checkpoint: only for files you made yourself"
 )
 @click.option("--report", type=_FILE, metavar="FILE.json", help="Write the report as JSON")
 @click.option(
-    "--anchors", type=AnchorsFile(), metavar="FILE.npy|.json", help="Anchor boxes that the file does not carry"
+    "--anchors", type=anchors_file, metavar="FILE.npy|.json", help="Anchor boxes that the file does not carry"
 )
 @click.option(
-    "--spec", type=JsonObjectFile(), metavar="FILE.json", help="Partial ModelSpec that wins over the family's defaults"
+    "--spec", type=json_object_file, metavar="FILE.json", help="Partial ModelSpec that wins over the family's defaults"
 )
 @click.option("--pictures", type=click.Path(path_type=Path, exists=True, file_okay=False), metavar="DIR",
               help="Real pictures to compare source and export on [default: the package's own]")  # fmt: skip
@@ -100,7 +100,7 @@ def _list_families(as_json: bool) -> None:
     from rich.markup import escape
     from rich.table import Table
 
-    table = Table("Family", "Takes", "Needs", box=None, pad_edge=False, header_style="bold")
+    table = Table("Family", "Takes", "Checkpoints need", box=None, pad_edge=False, header_style="bold")
     for name, takes, extra in rows:
         table.add_row(name, escape(takes), escape(f"edgedet[{extra}]") if extra else "")
     Console(highlight=False).print(table)

@@ -15,86 +15,61 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-__all__ = ["AnchorsFile", "BatchSize", "ClassNames", "ImageSize", "JsonObjectFile"]
+__all__ = ["anchors_file", "batch_size", "class_list", "image_size", "json_object_file"]
 
 
-class ImageSize(click.ParamType):
-    """``640`` or ``640x480`` (width by height, in pixels) to (width, height)."""
-
-    name = "N|WxH"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, int]:
-        """Read one or two positive integers."""
-        match = re.fullmatch(r"(\d+)(?:[xX](\d+))?", str(value))
-        width, height = (int(match[1]), int(match[2] or match[1])) if match else (0, 0)
-        if width < 1 or height < 1:
-            self.fail(f"Expected a size such as 640 or 640x480, got {value!r}", param, ctx)
-        return width, height
+def image_size(text: str) -> tuple[int, int]:
+    """Read ``640`` or ``640x480`` (width by height, in pixels) as (width, height)."""
+    match = re.fullmatch(r"([0-9]+)(?:[xX]([0-9]+))?", text)
+    width, height = (int(match[1]), int(match[2] or match[1])) if match else (0, 0)
+    if width < 1 or height < 1:
+        raise click.BadParameter(f"Expected a size such as 640 or 640x480, got {text!r}")
+    return width, height
 
 
-class BatchSize(click.ParamType):
-    """A positive integer, or ``dynamic``."""
-
-    name = "N|dynamic"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int | Literal["dynamic"]:
-        """Read the number or the word."""
-        if value == "dynamic":
-            return "dynamic"
-        if not str(value).isdecimal() or int(value) < 1:
-            self.fail(f"Expected a number of pictures such as 1, or dynamic, got {value!r}", param, ctx)
-        return int(value)
+def batch_size(text: str) -> int | Literal["dynamic"]:
+    """Read a positive integer, or ``dynamic``."""
+    if text == "dynamic":
+        return "dynamic"
+    if not re.fullmatch("0*[1-9][0-9]*", text):
+        raise click.BadParameter(f"Expected a number of pictures such as 1, or dynamic, got {text!r}")
+    return int(text)
 
 
-class ClassNames(click.ParamType):
-    """``coco``, ``coco91``, ``voc`` or a file, to a tuple of names."""
+def class_list(text: str) -> tuple[str, ...]:
+    """Look up ``coco``, ``coco91`` or ``voc``, or read a file of class names."""
+    from edgedet.class_names import class_names
 
-    name = "FILE|coco|coco91|voc"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, ...]:
-        """Look the list up, or read the file."""
-        from edgedet.class_names import class_names
-
-        try:
-            return class_names(str(value))
-        except EdgedetError as error:
-            self.fail(str(error), param, ctx)
+    try:
+        return class_names(text)
+    except EdgedetError as error:
+        raise click.BadParameter(str(error)) from error
 
 
-class AnchorsFile(click.ParamType):
-    """An ``.npy`` file, or a ``.json`` file of nested lists, to a float32 array."""
+def anchors_file(text: str) -> npt.NDArray[np.float32]:
+    """Read an ``.npy`` file, or a ``.json`` file of nested lists, as float32; pickled objects are refused."""
+    import numpy as np
 
-    name = "FILE.npy|.json"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> npt.NDArray[np.float32]:
-        """Read the file; pickled objects in an .npy file are refused."""
-        import numpy as np
-
-        path = Path(value)
-        if path.suffix not in (".npy", ".json"):
-            self.fail(f"Expected a file that ends in .npy or .json, got '{path}'", param, ctx)
-        try:
-            read = np.load(path, allow_pickle=False) if path.suffix == ".npy" else json.loads(path.read_text("utf-8"))
-            anchors = np.asarray(read, np.float32)
-        except (OSError, ValueError, TypeError, EOFError) as error:
-            self.fail(f"Expected anchors as an array of numbers in '{path}', got an error ({error})", param, ctx)
-        if anchors.ndim == 0 or not np.isfinite(anchors).all():
-            self.fail(f"Expected anchors as an array of finite numbers in '{path}', got others", param, ctx)
-        return anchors
+    path = Path(text)
+    if path.suffix not in (".npy", ".json"):
+        raise click.BadParameter(f"Expected a file that ends in .npy or .json, got '{path}'")
+    try:
+        read = np.load(path, allow_pickle=False) if path.suffix == ".npy" else json.loads(path.read_text("utf-8"))
+        anchors = np.asarray(read, np.float32)
+    except (OSError, ValueError, TypeError, EOFError) as error:
+        raise click.BadParameter(f"Expected an array of numbers in '{path}', got an error ({error})") from error
+    if anchors.ndim == 0 or not np.isfinite(anchors).all():
+        raise click.BadParameter(f"Expected an array of finite numbers in '{path}', got others")
+    return anchors
 
 
-class JsonObjectFile(click.ParamType):
-    """A file that holds one JSON object."""
-
-    name = "FILE.json"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> dict[str, Any]:
-        """Read the file."""
-        path = Path(value)
-        try:
-            loaded = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            self.fail(f"Expected a JSON object in '{path}', got an error ({error})", param, ctx)
-        if not isinstance(loaded, dict):
-            self.fail(f"Expected a JSON object in '{path}', got a {type(loaded).__name__}", param, ctx)
-        return loaded
+def json_object_file(text: str) -> dict[str, Any]:
+    """Read a file that holds one JSON object."""
+    path = Path(text)
+    try:
+        loaded = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise click.BadParameter(f"Expected a JSON object in '{path}', got an error ({error})") from error
+    if not isinstance(loaded, dict):
+        raise click.BadParameter(f"Expected a JSON object in '{path}', got a {type(loaded).__name__}")
+    return loaded

@@ -9,6 +9,8 @@ import cv2
 
 __all__ = ["quiet_opencv"]
 
+_SILENT = 0  # LOG_LEVEL_SILENT, which OpenCV 4 does not name in Python
+
 
 @functools.cache
 def quiet_opencv() -> None:
@@ -17,6 +19,7 @@ def quiet_opencv() -> None:
     ``OPENCV_LOG_LEVEL`` and ``OPENCV_FFMPEG_LOGLEVEL`` in the environment keep their say.
     """
     if "OPENCV_LOG_LEVEL" not in os.environ:
-        cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+        set_level = getattr(cv2, "setLogLevel", None) or cv2.utils.logging.setLogLevel  # OpenCV 4, OpenCV 5
+        set_level(_SILENT)
     # Read by OpenCV's FFmpeg backend when it first opens something; -8 is AV_LOG_QUIET.
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")

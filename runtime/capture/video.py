@@ -34,7 +34,8 @@ class _Capture:
         count = int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
         self.frame_count: int | None = None if live or count <= 0 else count
         fps = float(capture.get(cv2.CAP_PROP_FPS))
-        self.fps: float | None = fps if 0 < fps <= 1000 else None
+        # Live streams without a rate of their own report a clock, such as 90000.
+        self.fps: float | None = fps if 0 < fps <= (240 if live else 1000) else None
         self._capture = capture
         self._sequence = 0
 

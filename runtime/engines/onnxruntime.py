@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,12 @@ from edgedet.model_spec import TensorSpec
 
 __all__ = ["OnnxRuntimeEngine"]
 
+_CONFIG = {
+    # Spinning worker threads starve whatever else the process does between two runs: capture, pre-processing,
+    # another session. Measured: two sessions in one process slow each other down six times with it.
+    "session.intra_op.allow_spinning": "0",
+}
+
 _DTYPES = {"float": "float32", "double": "float64", "float16": "float16"}
 
 
@@ -25,19 +31,21 @@ class OnnxRuntimeEngine:
     Args:
         model: path of the file, or its serialised bytes.
         threads: threads of one run; the processors that this process may use where None.
+        config: entries of ONNX Runtime's session configuration, laid over the ones that are set here.
 
     Raises:
         ModelFileError: if ONNX Runtime cannot load the file.
     """
 
-    def __init__(self, model: Path | bytes, *, threads: int | None = None) -> None:
+    def __init__(
+        self, model: Path | bytes, *, threads: int | None = None, config: Mapping[str, str] | None = None
+    ) -> None:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads or len(os.sched_getaffinity(0))
         options.inter_op_num_threads = 1
         options.log_severity_level = 3
-        # Spinning worker threads starve whatever else the process does between two runs: capture, pre-processing,
-        # another session. Measured: two sessions in one process slow each other down six times with it.
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        for key, value in {**_CONFIG, **(config or {})}.items():
+            options.add_session_config_entry(key, value)
         where = f"'{model}'" if isinstance(model, Path) else "the model"
         try:
             self._session: Any = onnxruntime.InferenceSession(
@@ -76,7 +84,9 @@ class OnnxRuntimeEngine:
         absent = [name for name in names if name not in known]
         if absent:
             raise ModelFileError(
-                f"the outputs {', '.join(names)}, which the ModelSpec names", f"only {', '.join(known)}", "Export it again"
+                f"the outputs {', '.join(names)}, which the ModelSpec names",
+                f"only {', '.join(known)}",
+                "Export it again",
             )
         self._outputs = tuple(known[name] for name in names)
         self._output_names = list(names)

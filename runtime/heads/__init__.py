@@ -27,7 +27,21 @@ from edgedet.runtime.heads.queries import Queries
 from edgedet.runtime.heads.yolox_grid import YoloxGrid
 from edgedet.schema import from_json
 
-__all__ = ["HEADS", "Candidates", "Head", "RawOutputs", "head_from_spec"]
+__all__ = [
+    "HEADS",
+    "AnchorBoxes",
+    "AnchorGrid",
+    "Candidates",
+    "DenseBoxes",
+    "DistanceDistributions",
+    "EndToEnd",
+    "FastestDet",
+    "Head",
+    "Queries",
+    "RawOutputs",
+    "YoloxGrid",
+    "head_from_spec",
+]
 
 HEADS: dict[str, type[Head]] = {
     head.name: head
@@ -53,7 +67,5 @@ def head_from_spec(spec: HeadSpec) -> Head:
     """
     head = HEADS.get(spec.name)
     if head is None:
-        raise SpecError(
-            f"a head among {', '.join(HEADS)}", repr(spec.name), "Correct head.name, or upgrade edgedet"
-        )
+        raise SpecError(f"a head among {', '.join(HEADS)}", repr(spec.name), "Correct head.name, or upgrade edgedet")
     return from_json(head, spec.parameters, f"head {spec.name}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections import Counter
 from collections.abc import Callable
@@ -11,7 +10,7 @@ from pathlib import Path
 from edgedet.runtime.capture import Source
 from edgedet.runtime.capture.frame import Frame
 from edgedet.runtime.capture.image_folder import Pictures
-from edgedet.runtime.sinks.text_file import TextFile
+from edgedet.runtime.sinks.text_file import TextFile, json_text
 from edgedet.runtime.stream import StreamResult
 
 __all__ = ["CocoResultsSink", "image_ids"]
@@ -38,7 +37,7 @@ class CocoResultsSink:
         records = result.detections.to_coco(self._image_id(result.frame))
         if not records:
             return True
-        text = ",\n".join(json.dumps(record, ensure_ascii=False, allow_nan=False) for record in records)
+        text = ",\n".join(map(json_text, records))
         text = self._separator + text
         self._separator = ",\n"
         return self._file.write(text)

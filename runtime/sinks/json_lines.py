@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import os
 
-from edgedet.runtime.sinks.text_file import TextFile
+from edgedet.runtime.sinks.text_file import TextFile, json_text
 from edgedet.runtime.stream import StreamResult
 
 __all__ = ["JsonLinesSink"]
@@ -34,7 +33,7 @@ class JsonLinesSink:
             "height": frame.height,
             "detections": result.detections.to_json(),
         }
-        return self._file.write(json.dumps(line, ensure_ascii=False, allow_nan=False) + "\n")
+        return self._file.write(json_text(line) + "\n")
 
     @property
     def wrote(self) -> str | None:

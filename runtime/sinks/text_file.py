@@ -3,16 +3,30 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import sys
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 from edgedet.atomic_file import atomic_file
 from edgedet.errors import SinkError
 from edgedet.runtime.sinks.place import check_place
 
-__all__ = ["TextFile"]
+__all__ = ["TextFile", "json_text"]
+
+
+def json_text(value: Any) -> str:
+    """Return a value as JSON on one line.
+
+    Raises:
+        SinkError: if it holds a number that is not finite, which JSON cannot say.
+    """
+    try:
+        return json.dumps(value, ensure_ascii=False, allow_nan=False)
+    except ValueError as error:
+        raise SinkError("finite boxes and scores", "NaN or infinity", "Check the model, or export it again") from error
 
 
 class TextFile:
@@ -110,7 +124,9 @@ class TextFile:
         return "standard output" if str(self._path) == "-" else f"'{self._path}'"
 
     def _abandon(self) -> None:
+        """Let go of a pipe, a device or standard output that takes no more."""
         self._open = False
+        self._files.close()
         if self._raw is None:
             # Python flushes standard output on exit, which would fail once more.
             with Path(os.devnull).open("w") as nowhere:

@@ -19,14 +19,14 @@ def drawn_parents() -> dict[str, str]:
     parents: dict[str, str] = {}
     stack: list[tuple[int, str]] = []
     for line in (errors.__doc__ or "").splitlines():
-        match = re.match(r"^ {4}([ |]*)(?:[|`]-- )?([A-Z]\w+(?:Error))\b", line)
+        match = re.match(r"^[ |]*(?:[|`]-- )?([A-Z]\w+Error)\b", line)
         if match is None:
             continue
-        depth = line.index(match[2])
+        depth = line.index(match[1])
         while stack and stack[-1][0] >= depth:
             stack.pop()
-        parents[match[2]] = stack[-1][1] if stack else "Exception"
-        stack.append((depth, match[2]))
+        parents[match[1]] = stack[-1][1] if stack else "Exception"
+        stack.append((depth, match[1]))
     return parents
 
 

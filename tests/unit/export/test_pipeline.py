@@ -17,7 +17,7 @@ from edgedet.model_spec import ModelSpec
 
 ROWS_FRAGMENT = {
     "head": {"name": "end_to_end", "parameters": {"packing": "rows"}},
-    "input": {"width": 64, "height": 64, "pad_value": 0},
+    "input": {"width": 64, "height": 64, "pad_value": 0, "mean": [0, 0, 0], "std": [255, 255, 255]},
     "class_names": ["cat", "dog"],
 }
 GREY = np.full((64, 64, 3), 200, np.uint8)
@@ -56,6 +56,16 @@ def test_what_the_user_says_wins(write_model, tmp_path, changes, expected):
     run_export(ExportRequest(write_model(), output, **changes))
     spec = spec_of(output)
     assert {name: getattr(spec, name) for name in expected} == expected
+
+
+def test_what_an_earlier_export_recorded_is_kept(write_model, tmp_path):
+    first, second = tmp_path / "first.onnx", tmp_path / "second.onnx"
+    recorded = {"precision": "int8", "calibration": {"method": "mse", "pictures": 128}, "family": "ultralytics"}
+    run_export(ExportRequest(write_model(), first, fragment=recorded))
+    run_export(ExportRequest(first, second, class_names=("a", "b")))
+    spec = spec_of(second)
+    assert {name: getattr(spec, name) for name in recorded} == recorded
+    assert spec.source_sha256 == spec_of(first).source_sha256
 
 
 @pytest.mark.parametrize("batch", [1, 3, "dynamic"])

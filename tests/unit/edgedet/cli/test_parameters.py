@@ -9,46 +9,46 @@ import numpy as np
 import pytest
 
 from edgedet.class_names import COCO
-from edgedet.cli.parameters import AnchorsFile, BatchSize, ClassNames, ImageSize, JsonObjectFile
+from edgedet.cli.parameters import anchors_file, batch_size, class_list, image_size, json_object_file
 
 
 @pytest.mark.parametrize(
     ("kind", "text", "value"),
     [
-        (ImageSize(), "640", (640, 640)),
-        (ImageSize(), "640x480", (640, 480)),
-        (ImageSize(), "1X2", (1, 2)),
-        (BatchSize(), "1", 1),
-        (BatchSize(), "16", 16),
-        (BatchSize(), "dynamic", "dynamic"),
-        (ClassNames(), "coco", COCO),
+        (image_size, "640", (640, 640)),
+        (image_size, "640x480", (640, 480)),
+        (image_size, "1X2", (1, 2)),
+        (batch_size, "1", 1),
+        (batch_size, "16", 16),
+        (batch_size, "dynamic", "dynamic"),
+        (class_list, "coco", COCO),
     ],
 )
 def test_good(kind, text, value):
-    assert kind.convert(text, None, None) == value
+    assert kind(text) == value
 
 
 @pytest.mark.parametrize(
     ("kind", "text"),
     [
         *(
-            (ImageSize(), text)
+            (image_size, text)
             for text in ("", "0", "640x0", "x640", "640x", "1x2x3", "-1", "640.5", "640 x 480", "wide")
         ),
-        *((BatchSize(), text) for text in ("", "0", "-1", "1.5", "any", "²")),
-        *((ClassNames(), text) for text in ("", "imagenet", "no/such/file.txt")),
-        *((AnchorsFile(), text) for text in ("", "no/such.npy", "no/such.json", "anchors.txt")),
-        *((JsonObjectFile(), text) for text in ("", "no/such.json")),
+        *((batch_size, text) for text in ("", "0", "-1", "1.5", "any", "²")),
+        *((class_list, text) for text in ("", "imagenet", "no/such/file.txt")),
+        *((anchors_file, text) for text in ("", "no/such.npy", "no/such.json", "anchors.txt")),
+        *((json_object_file, text) for text in ("", "no/such.json")),
     ],
 )
 def test_bad(kind, text):
     with pytest.raises(click.BadParameter, match="Expected"):
-        kind.convert(text, None, None)
+        kind(text)
 
 
 def test_names_from_a_file(tmp_path):
     (tmp_path / "names.txt").write_text("cat\ndog\n")
-    assert ClassNames().convert(str(tmp_path / "names.txt"), None, None) == ("cat", "dog")
+    assert class_list(str(tmp_path / "names.txt")) == ("cat", "dog")
 
 
 @pytest.mark.parametrize("suffix", ["npy", "json"])
@@ -59,7 +59,7 @@ def test_anchors(tmp_path, suffix):
         np.save(path, values)
     else:
         path.write_text(json.dumps(values.tolist()))
-    found = AnchorsFile().convert(str(path), None, None)
+    found = anchors_file(str(path))
     assert found.dtype == np.float32
     np.testing.assert_array_equal(found, values)
 
@@ -69,7 +69,7 @@ def test_anchors_that_are_no_array(tmp_path, text):
     path = tmp_path / "anchors.json"
     path.write_text(text)
     with pytest.raises(click.BadParameter):
-        AnchorsFile().convert(str(path), None, None)
+        anchors_file(str(path))
 
 
 def test_pickled_anchors_are_never_executed(tmp_path):
@@ -79,7 +79,7 @@ def test_pickled_anchors_are_never_executed(tmp_path):
 
     np.save(tmp_path / "anchors.npy", np.array([Bomb()], dtype=object), allow_pickle=True)
     with pytest.raises(click.BadParameter):
-        AnchorsFile().convert(str(tmp_path / "anchors.npy"), None, None)
+        anchors_file(str(tmp_path / "anchors.npy"))
     assert not (tmp_path / "executed").exists()
 
 
@@ -90,7 +90,7 @@ def test_spec_files(tmp_path, text, good):
     path = tmp_path / "spec.json"
     path.write_text(text)
     if good:
-        assert JsonObjectFile().convert(str(path), None, None) == json.loads(text)
+        assert json_object_file(str(path)) == json.loads(text)
     else:
         with pytest.raises(click.BadParameter):
-            JsonObjectFile().convert(str(path), None, None)
+            json_object_file(str(path))

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-import edgedet
 from edgedet.errors import ModelFileError, SpecError, UntrustedFileError
 from edgedet.export.families import choose_family
-from edgedet.export.pipeline import run_export
 from edgedet.export.request import ExportRequest
 from edgedet.export.source import open_source
 from edgedet.runtime.selection import Selection
@@ -52,24 +51,35 @@ def test_a_checkpoint_is_recognised_with_its_network_and_size(nano):
     assert load(nano, size=(320, 256)).input.height == 256
 
 
-def test_the_export_detects_what_the_package_detects(nano, tmp_path):
-    output = tmp_path / "nano.onnx"
-    request = ExportRequest(nano, output, class_names=NAMES, size=(128, 96), batch=1)
-    assert run_export(request).spec.head.name == "yolox_grid"
-    picture = np.random.default_rng(0).integers(0, 255, (96, 128, 3), np.uint8)
-    module = module_of("yolox_nano", len(NAMES))
+def test_the_head_reads_what_the_package_decodes(nano):
+    loaded = load(nano, size=(128, 96))
+    picture = torch.rand(1, 3, 96, 128, generator=torch.Generator().manual_seed(0)) * 255
     with torch.inference_mode():
-        rows = module(torch.from_numpy(picture.transpose(2, 0, 1)[None].astype(np.float32)))[0].numpy()
-    scores = rows[:, 5:] * rows[:, 4:5]
-    best = scores.max(axis=1)
-    with edgedet.load(output, selection=Selection(confidence=float(np.sort(best)[-5]) - 1e-4, iou=1.0)) as detector:
-        found = detector(picture)
-    expected = np.argsort(-best)[:5]
-    half = rows[expected, 2:4] / 2
-    xyxy = np.concatenate([rows[expected, :2] - half, rows[expected, :2] + half], axis=1)
-    np.testing.assert_allclose(found.xyxy, np.clip(xyxy, 0, [128, 96, 128, 96]), atol=0.05)
-    np.testing.assert_allclose(found.score, best[expected], atol=1e-4)
-    np.testing.assert_array_equal(found.class_id, scores[expected].argmax(axis=1))
+        raw = loaded.network(picture)[0].numpy()
+        rows = module_of("yolox_nano", len(NAMES))(picture)[0].numpy()
+    found = loaded.head.decode([raw], (128, 96), Selection(confidence=0.0001, multi_label=True))
+    scores, half = rows[:, 5:] * rows[:, 4:5], rows[:, 2:4] / 2
+    xyxy = np.concatenate([rows[:, :2] - half, rows[:, :2] + half], axis=1)
+    assert len(found) == scores.size
+    for class_id in range(len(NAMES)):
+        of_class = found.class_id == class_id
+        order, expected = (np.lexsort(boxes.round(1)[:, :2].T) for boxes in (found.xyxy[of_class], xyxy))
+        np.testing.assert_allclose(found.xyxy[of_class][order], xyxy[expected], atol=1e-3)
+        np.testing.assert_allclose(found.score[of_class][order], scores[expected, class_id], atol=1e-6)
+
+
+@pytest.mark.parametrize(("decoded", "head"), [(False, "yolox_grid"), (True, "dense_boxes")])
+def test_the_packages_own_exports_tell_whether_they_are_decoded(tmp_path, decoded, head):
+    module = module_of("yolox_nano", len(NAMES))
+    module.head.decode_in_inference = decoded
+    path = tmp_path / "yolox.onnx"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.onnx.export(
+            module, (torch.zeros(1, 3, 96, 128),), str(path), output_names=["output"], opset_version=11, dynamo=False
+        )
+    loaded = load(path)
+    assert loaded.head.name == head and (loaded.input.width, loaded.input.height) == (128, 96)
 
 
 @pytest.mark.parametrize(

@@ -40,7 +40,6 @@ def bgr(image) -> np.ndarray:
         ("BMP", "RGB", {}, 0),
         ("TIFF", "RGB", {}, 0),
         ("WEBP", "RGB", {"lossless": True}, 0),
-        ("GIF", "P", {}, 0),
         ("JPEG", "RGB", {"quality": 95}, 3),
         ("JPEG", "RGB", {"quality": 95, "progressive": True}, 3),
         ("JPEG", "L", {"quality": 95}, 3),

@@ -10,6 +10,12 @@ from pathlib import Path
 import pytest
 import videos
 
+from edgedet.errors import SinkError
+from edgedet.results import Detections
+from edgedet.runtime.capture import Frame
+from edgedet.runtime.sinks.json_lines import JsonLinesSink
+from edgedet.runtime.stream import Latencies, StreamResult
+
 PROGRAM = """
 import resource, signal, sys
 from pathlib import Path
@@ -61,7 +67,9 @@ def test_video_that_does_not_fit_leaves_the_one_before(tmp_path: Path, suffix):
 
 def test_pictures_written_before_stay(tmp_path: Path):
     folder = tmp_path / "out"
-    assert "No space" in run("pictures", folder, 20_000) or "File too large"
+    assert f"Expected room and permission to write '{folder / '1.jpg'}', got File too large" in run(
+        "pictures", folder, 20_000
+    )
     assert [item.name for item in folder.iterdir()] == ["0.jpg"]
 
 
@@ -81,4 +89,10 @@ def test_records_written_before_stay(tmp_path: Path):
 
 
 def test_device_without_room():
-    assert "Expected room to write '/dev/full', got No space left on device" in run("json", Path("/dev/full"), 5_000)
+    sink = JsonLinesSink("/dev/full")
+    found = Detections.empty()
+    frame = Frame((videos.numbered_frame(0),), 0, 0, "memory")
+    with pytest.raises(SinkError, match="Expected room to write '/dev/full', got No space left on device"):
+        sink.write(StreamResult(frame, found, Latencies(), 0))
+    sink.close()
+    assert sink.wrote is None

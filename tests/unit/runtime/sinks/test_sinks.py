@@ -120,6 +120,15 @@ def test_video_without_frames_leaves_nothing(tmp_path: Path):
     assert names(tmp_path) == []
 
 
+def test_video_ends_while_the_disk_has_room_for_its_index(tmp_path: Path, monkeypatch):
+    monkeypatch.setattr("edgedet.runtime.sinks.video._FREE_SPACE_BYTES", 1 << 62)
+    sink = VideoFileSink(tmp_path / "out.mp4")
+    with pytest.raises(SinkError, match="the video ends after 50 frames"):
+        for sequence in range(60):
+            sink.write(result(sequence))
+    assert len(videos.read_video(tmp_path / "out.mp4")[1]) == 50
+
+
 def test_change_of_size_is_an_error_and_keeps_what_was_written(tmp_path: Path):
     sink = VideoFileSink(tmp_path / "out.mp4")
     sink.write(result())
@@ -146,6 +155,17 @@ def test_json_lines(tmp_path: Path):
     }
     assert first["detections"][0] == {"box": [1.5, 2, 30, 40], "score": 0.9, "class_id": 1, "class_name": "dog"}
     assert (second["frame"], second["detections"]) == (4, [])
+
+
+def test_numbers_that_json_cannot_say_are_an_error_and_keep_the_lines_before(tmp_path: Path):
+    sink = JsonLinesSink(tmp_path / "out.jsonl")
+    sink.write(result(0))
+    bad = result(1)
+    bad.detections.xyxy[0, 0] = np.nan
+    with pytest.raises(SinkError, match="NaN or infinity"):
+        sink.write(bad)
+    sink.close()
+    assert len((tmp_path / "out.jsonl").read_text().splitlines()) == 1
 
 
 def test_json_lines_to_standard_output_come_at_once(capsys):
@@ -224,6 +244,15 @@ def test_window_without_a_screen_is_an_error(monkeypatch):
         WindowSink("edgedet")
 
 
+@pytest.mark.skipif(not os.environ.get("DISPLAY"), reason="needs a screen (for example under xvfb-run)")
+def test_window_shows_until_it_is_closed():
+    sink = WindowSink("edgedet test")
+    assert sink.write(result())
+    cv2.destroyWindow("edgedet test")
+    sink.close()
+    assert sink.wrote is None
+
+
 OPENERS: dict[str, Callable[[Path], object]] = {
     "picture.png": PictureFileSink,
     "pictures": PictureFolderSink,
@@ -256,7 +285,7 @@ def test_what_is_in_the_way_is_said(tmp_path: Path, name):
 
 @pytest.mark.parametrize(("kind", "name"), [("picture", "out.xyz"), ("video", "out.mkv"), ("video", "out")])
 def test_unknown_suffix_is_an_error(tmp_path: Path, kind, name):
-    with pytest.raises(SinkError, match="name that ends with .*Change the suffix"):
+    with pytest.raises(SinkError, match=r"name that ends with .*Change the suffix"):
         SINKS[kind](tmp_path / name)
 
 
