@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from edgedet.errors import ModelFileError, SpecError
 from edgedet.model_spec import ModelSpec
@@ -26,7 +26,7 @@ def load(
     engine: EngineName = "auto",
     selection: Selection | None = None,
     threads: int | None = None,
-) -> Detector:
+) -> Detector[Any]:
     """Load an exported model on the best engine of this machine.
 
     Args:
@@ -60,7 +60,7 @@ def load(
 
 
 def open_stream(
-    detector: Detector | str | PathLike[str],
+    detector: Detector[Any] | str | PathLike[str],
     source: Source | str | int | PathLike[str],
     *,
     policy: Policy | None = None,

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from edgedet.masks import Masks
 from edgedet.optional import require
 
 if TYPE_CHECKING:
@@ -42,6 +43,7 @@ class Detections:
         class_id: (N,) int64, index into ``class_names``.
         class_names: names of all classes of the model; empty where it has none.
         track_id: (N,) int64 identities over time, or None where nothing tracks.
+        masks: one a detection, or None where the model makes none.
     """
 
     xyxy: FloatArray
@@ -49,6 +51,7 @@ class Detections:
     class_id: IntArray
     class_names: tuple[str, ...] = ()
     track_id: IntArray | None = None
+    masks: Masks | None = None
 
     def __post_init__(self) -> None:
         count = len(self.xyxy)
@@ -57,6 +60,8 @@ class Detections:
             value = getattr(self, name)
             if value is not None and value.shape != shape:
                 raise ValueError(f"Detections.{name} must have shape {shape}, got {value.shape}")
+        if self.masks is not None and len(self.masks) != count:
+            raise ValueError(f"Detections.masks must hold {count} masks, got {len(self.masks)}")
 
     @classmethod
     def empty(cls, class_names: tuple[str, ...] = ()) -> Detections:
@@ -91,6 +96,7 @@ class Detections:
             score=self.score[chosen],
             class_id=self.class_id[chosen],
             track_id=None if self.track_id is None else self.track_id[chosen],
+            masks=None if self.masks is None else self.masks.where(chosen),
         )
 
     def to_json(self) -> list[dict[str, Any]]:

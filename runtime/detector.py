@@ -6,17 +6,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from os import PathLike
 from types import TracebackType
-from typing import Any, overload
+from typing import Any, Generic, TypeVar, overload
 
 import numpy as np
 import numpy.typing as npt
 
 from edgedet.errors import SpecError
+from edgedet.maps import ClassMap, PanopticMap
 from edgedet.model_spec import ModelSpec
 from edgedet.results import Detections
 from edgedet.runtime.capture import read_image
 from edgedet.runtime.engines.engine import Engine
-from edgedet.runtime.heads import Candidates, head_from_spec
+from edgedet.runtime.heads import BoxHead, Candidates, MapHead, head_from_spec
 from edgedet.runtime.nms import nms
 from edgedet.runtime.preprocess import Placement, Preprocessor
 from edgedet.runtime.selection import Selection
@@ -44,8 +45,14 @@ class RawBatch:
     placements: list[Placement]
 
 
-class Detector:
+Answer = TypeVar("Answer", bound=Detections | ClassMap | PanopticMap)
+
+
+class Detector(Generic[Answer]):
     """One model on one engine: call it with a picture, a path, or a list of them.
+
+    What it answers with follows from the model's task: Detections for ``detect``, ``instance`` and ``localize``, a
+    ClassMap for ``semantic``, a PanopticMap for ``panoptic``.
 
     The stages ``preprocess``, ``infer`` and ``postprocess`` may run in different threads.
 
@@ -68,15 +75,15 @@ class Detector:
         self._check_input()
         self._head.check(engine.outputs, len(spec.class_names), self._size)
 
-    def with_selection(self, selection: Selection) -> Detector:
+    def with_selection(self, selection: Selection) -> Detector[Answer]:
         """Return a detector with other thresholds on the same engine."""
         return Detector(self.spec, self.engine, selection)
 
     @overload
-    def __call__(self, pictures: Picture) -> Detections: ...
+    def __call__(self, pictures: Picture) -> Answer: ...
     @overload
-    def __call__(self, pictures: Sequence[Picture]) -> list[Detections]: ...
-    def __call__(self, pictures: Picture | Sequence[Picture]) -> Detections | list[Detections]:
+    def __call__(self, pictures: Sequence[Picture]) -> list[Answer]: ...
+    def __call__(self, pictures: Picture | Sequence[Picture]) -> Answer | list[Answer]:
         """Detect in one picture, or in each of a list.
 
         Args:
@@ -105,12 +112,12 @@ class Detector:
         """Run the engine on a prepared batch."""
         return RawBatch(self.engine.infer(prepared.tensor), prepared.placements)
 
-    def postprocess(self, raw: RawBatch) -> list[Detections]:
-        """Decode, select, suppress and map to source pixels: one Detections a picture."""
+    def postprocess(self, raw: RawBatch) -> list[Answer]:
+        """Decode, select, suppress and map to source pixels: one answer a picture."""
         if not self._head.batched:
-            return [self._detections(raw.outputs, raw.placements[0])]
+            return [self._result(raw.outputs, raw.placements[0])]
         return [
-            self._detections([output[index] for output in raw.outputs], placement)
+            self._result([output[index] for output in raw.outputs], placement)
             for index, placement in enumerate(raw.placements)
         ]
 
@@ -118,7 +125,7 @@ class Detector:
         """Close the engine."""
         self.engine.close()
 
-    def __enter__(self) -> Detector:
+    def __enter__(self) -> Detector[Answer]:
         return self
 
     def __exit__(
@@ -126,22 +133,31 @@ class Detector:
     ) -> None:
         self.close()
 
-    def _detect(self, images: Sequence[Image]) -> list[Detections]:
+    def _detect(self, images: Sequence[Image]) -> list[Answer]:
         return self.postprocess(self.infer(self.preprocess(images)))
 
-    def _detections(self, outputs: Sequence[npt.NDArray[Any]], placement: Placement) -> Detections:
-        candidates = self._head.decode(outputs, self._size, self.selection)
-        chosen = self._choose(candidates)
+    def _result(self, outputs: Sequence[npt.NDArray[Any]], placement: Placement) -> Any:
+        head = self._head
+        if isinstance(head, BoxHead):
+            return self._detections(head, outputs, placement)
+        assert isinstance(head, MapHead)
+        return head.decode_map(outputs, placement, self._size, self.selection, self.spec.class_names)
+
+    def _detections(self, head: BoxHead, outputs: Sequence[npt.NDArray[Any]], placement: Placement) -> Detections:
+        candidates = head.decode(outputs, self._size, self.selection)
+        chosen = self._choose(head, candidates)
+        xyxy = placement.to_source(candidates.xyxy[chosen])
+        masks = None
+        if head.has_masks:
+            assert candidates.location is not None
+            masks = head.masks(outputs, candidates.location[chosen], xyxy, placement, self._size)
         return Detections(
-            placement.to_source(candidates.xyxy[chosen]),
-            candidates.score[chosen],
-            candidates.class_id[chosen],
-            self.spec.class_names,
+            xyxy, candidates.score[chosen], candidates.class_id[chosen], self.spec.class_names, masks=masks
         )
 
-    def _choose(self, candidates: Candidates) -> npt.NDArray[np.int64]:
+    def _choose(self, head: BoxHead, candidates: Candidates) -> npt.NDArray[np.int64]:
         selection = self.selection
-        if self._head.needs_nms:
+        if head.needs_nms:
             return nms(
                 candidates.xyxy,
                 candidates.score,

@@ -22,7 +22,7 @@ from edgedet.runtime.heads.dense_boxes import DenseBoxes
 from edgedet.runtime.heads.distance_distributions import DistanceDistributions
 from edgedet.runtime.heads.end_to_end import EndToEnd
 from edgedet.runtime.heads.fastestdet import FastestDet
-from edgedet.runtime.heads.head import Candidates, Head, RawOutputs
+from edgedet.runtime.heads.head import BoxHead, Candidates, Head, MapHead, RawOutputs
 from edgedet.runtime.heads.queries import Queries
 from edgedet.runtime.heads.yolox_grid import YoloxGrid
 from edgedet.schema import from_json
@@ -31,12 +31,14 @@ __all__ = [
     "HEADS",
     "AnchorBoxes",
     "AnchorGrid",
+    "BoxHead",
     "Candidates",
     "DenseBoxes",
     "DistanceDistributions",
     "EndToEnd",
     "FastestDet",
     "Head",
+    "MapHead",
     "Queries",
     "RawOutputs",
     "YoloxGrid",

@@ -13,7 +13,7 @@ from edgedet.errors import SpecError
 from edgedet.model_spec import TensorSpec
 from edgedet.runtime.boxes import cxcywh_to_xyxy
 from edgedet.runtime.heads.fit import check_axis, check_channels, check_count, check_rank
-from edgedet.runtime.heads.head import Candidates, Head, RawOutputs
+from edgedet.runtime.heads.head import BoxHead, Candidates, RawOutputs
 from edgedet.runtime.heads.scores import Chosen, choose, choose_softmax, from_scores, logit, sigmoid
 from edgedet.runtime.selection import Selection
 from edgedet.schema import FloatArray
@@ -24,7 +24,7 @@ Array = npt.NDArray[Any]
 
 
 @dataclass(frozen=True, eq=False)
-class AnchorBoxes(Head):
+class AnchorBoxes(BoxHead):
     """Offsets to anchor boxes (or boxes decoded inside the network) and scores, in two tensors.
 
     Tensors:

@@ -13,7 +13,7 @@ from edgedet.errors import SpecError
 from edgedet.model_spec import TensorSpec
 from edgedet.runtime.heads.fit import check_axis, check_channels, check_count, check_rank, check_strides
 from edgedet.runtime.heads.grids import level_sizes
-from edgedet.runtime.heads.head import Candidates, Head, RawOutputs
+from edgedet.runtime.heads.head import BoxHead, Candidates, RawOutputs
 from edgedet.runtime.heads.scores import choose, from_scores, join, logit, sigmoid, softmax
 from edgedet.runtime.selection import Selection
 
@@ -29,7 +29,7 @@ _AXES = {
 
 
 @dataclass(frozen=True)
-class AnchorGrid(Head):
+class AnchorGrid(BoxHead):
     """One output a level: for each cell and anchor tx, ty, tw, th, objectness and class scores, all raw.
 
     Tensors:

@@ -13,7 +13,7 @@ from edgedet.errors import SpecError
 from edgedet.model_spec import TensorSpec
 from edgedet.runtime.heads.fit import check_anchors, check_axis, check_channels, check_count, check_rank, check_strides
 from edgedet.runtime.heads.grids import grid_of, level_sizes
-from edgedet.runtime.heads.head import Candidates, Head, RawOutputs
+from edgedet.runtime.heads.head import BoxHead, Candidates, RawOutputs
 from edgedet.runtime.heads.scores import choose, from_scores, join, logit, sigmoid, softmax
 from edgedet.runtime.selection import Selection
 
@@ -23,7 +23,7 @@ Array = npt.NDArray[Any]
 
 
 @dataclass(frozen=True)
-class DistanceDistributions(Head):
+class DistanceDistributions(BoxHead):
     """Class scores and the distances from a grid point to the left, top, right and bottom side, as distributions.
 
     Tensors, with L levels of N_i = ceil(width / stride_i) * ceil(height / stride_i) locations, row by row:

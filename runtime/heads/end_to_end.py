@@ -12,7 +12,7 @@ import numpy.typing as npt
 from edgedet.errors import SpecError
 from edgedet.model_spec import TensorSpec
 from edgedet.runtime.heads.fit import check_axis, check_count, check_rank
-from edgedet.runtime.heads.head import Candidates, Head, RawOutputs
+from edgedet.runtime.heads.head import BoxHead, Candidates, RawOutputs
 from edgedet.runtime.selection import Selection
 
 __all__ = ["EndToEnd"]
@@ -21,7 +21,7 @@ Array = npt.NDArray[Any]
 
 
 @dataclass(frozen=True)
-class EndToEnd(Head):
+class EndToEnd(BoxHead):
     """Boxes that the network has already decoded and thinned out; only the confidence is applied.
 
     Tensors:

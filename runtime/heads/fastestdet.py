@@ -13,7 +13,7 @@ from edgedet.errors import SpecError
 from edgedet.model_spec import TensorSpec
 from edgedet.runtime.boxes import cxcywh_to_xyxy
 from edgedet.runtime.heads.fit import check_channels, check_count, check_rank
-from edgedet.runtime.heads.head import Candidates, Head, RawOutputs
+from edgedet.runtime.heads.head import BoxHead, Candidates, RawOutputs
 from edgedet.runtime.heads.scores import choose, from_scores, sigmoid
 from edgedet.runtime.selection import Selection
 
@@ -21,7 +21,7 @@ __all__ = ["FastestDet"]
 
 
 @dataclass(frozen=True)
-class FastestDet(Head):
+class FastestDet(BoxHead):
     """One feature map; objectness and class probabilities are activated inside the network, the box channels are not.
 
     Tensors:

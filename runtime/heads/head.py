@@ -1,8 +1,9 @@
 """The contract of a head: one raw output layout, with the parameters that tell its variants apart.
 
 A head is a frozen dataclass in a file of its own: its fields are the parameters that the ModelSpec keeps as JSON, its
-docstring shows the tensors, ``decode`` turns one picture's raw outputs into candidates. Adding one means that file and
-a row in the table of ``runtime/heads/__init__.py``.
+docstring shows the tensors. A ``BoxHead`` turns one picture's raw outputs into candidate boxes (and, after NMS, the
+masks of those that were kept), a ``MapHead`` into a map of the whole picture. Adding one means that file and a row in
+the table of ``runtime/heads/__init__.py``.
 """
 
 from __future__ import annotations
@@ -15,11 +16,14 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
+from edgedet.maps import ClassMap, PanopticMap
+from edgedet.masks import Masks
 from edgedet.model_spec import HeadSpec, TensorSpec
+from edgedet.runtime.preprocess import Placement
 from edgedet.runtime.selection import Selection
 from edgedet.schema import to_json
 
-__all__ = ["Candidates", "Head", "RawOutputs"]
+__all__ = ["BoxHead", "Candidates", "Head", "MapHead", "RawOutputs"]
 
 RawOutputs = Sequence[npt.NDArray[Any]]
 """The outputs of one picture in the spec's order, without the batch axis (see ``Head.batched``)."""
@@ -33,11 +37,14 @@ class Candidates:
         xyxy: (N, 4) float32 in pixels of the network's input (pixel edges).
         score: (N,) float32.
         class_id: (N,) int64.
+        location: (N,) int64, which location (anchor, query, row) of the outputs each came from, so that its mask can be
+            made after NMS; None where the layout has no masks.
     """
 
     xyxy: npt.NDArray[np.float32]
     score: npt.NDArray[np.float32]
     class_id: npt.NDArray[np.int64]
+    location: npt.NDArray[np.int64] | None = None
 
     def __len__(self) -> int:
         return len(self.xyxy)
@@ -49,11 +56,9 @@ class Head(ABC):
 
     Class attributes:
         name: what the ModelSpec calls it; also the name of its file.
-        needs_nms: whether several candidates may stand for one object.
     """
 
     name: ClassVar[str]
-    needs_nms: ClassVar[bool] = True
 
     @property
     def batched(self) -> bool:
@@ -73,6 +78,26 @@ class Head(ABC):
             SpecError: if they do not fit; the message says which axis and what would fit.
         """
 
+    def spec(self) -> HeadSpec:
+        """Return name and parameters as the ModelSpec keeps them."""
+        return HeadSpec(self.name, to_json(self))
+
+
+@dataclass(frozen=True)
+class BoxHead(Head):
+    """A layout that stands for boxes, with or without masks.
+
+    Class attributes:
+        needs_nms: whether several candidates may stand for one object.
+    """
+
+    needs_nms: ClassVar[bool] = True
+
+    @property
+    def has_masks(self) -> bool:
+        """Whether ``masks`` answers with masks for these parameters."""
+        return False
+
     @abstractmethod
     def decode(self, outputs: RawOutputs, size: tuple[int, int], selection: Selection) -> Candidates:
         """Turn one picture's raw outputs into candidates at or above the confidence threshold.
@@ -84,6 +109,45 @@ class Head(ABC):
                 rest is left to NMS.
         """
 
-    def spec(self) -> HeadSpec:
-        """Return name and parameters as the ModelSpec keeps them."""
-        return HeadSpec(self.name, to_json(self))
+    def masks(
+        self,
+        outputs: RawOutputs,
+        location: npt.NDArray[np.int64],
+        xyxy: npt.NDArray[np.float32],
+        placement: Placement,
+        size: tuple[int, int],
+    ) -> Masks:
+        """Make the masks of the candidates that were kept; only called where ``has_masks``.
+
+        Args:
+            outputs: the same as for ``decode``.
+            location: (N,) where in the outputs the kept candidates came from.
+            xyxy: (N, 4) their boxes in source pixels, clipped to the picture; no mask reaches outside its box.
+            placement: where the picture lies in the network's input.
+            size: width and height of the network's input in pixels.
+        """
+        raise TypeError(f"head {self.name} has no masks")
+
+
+@dataclass(frozen=True)
+class MapHead(Head):
+    """A layout that stands for a map of the whole picture: a class or a segment for each pixel."""
+
+    @abstractmethod
+    def decode_map(
+        self,
+        outputs: RawOutputs,
+        placement: Placement,
+        size: tuple[int, int],
+        selection: Selection,
+        class_names: tuple[str, ...],
+    ) -> ClassMap | PanopticMap:
+        """Turn one picture's raw outputs into a map of the source picture's size.
+
+        Args:
+            outputs: in the spec's order, without the batch axis.
+            placement: where the picture lies in the network's input.
+            size: width and height of the network's input in pixels.
+            selection: ``confidence`` is the score below which a segment is left out (panoptic only).
+            class_names: the model's, for the result.
+        """

@@ -11,7 +11,7 @@ import numpy as np
 from edgedet.model_spec import TensorSpec
 from edgedet.runtime.boxes import cxcywh_to_xyxy
 from edgedet.runtime.heads.fit import check_axis, check_channels, check_count, check_rank
-from edgedet.runtime.heads.head import Candidates, Head, RawOutputs
+from edgedet.runtime.heads.head import BoxHead, Candidates, RawOutputs
 from edgedet.runtime.heads.scores import choose, choose_softmax, from_scores, logit, sigmoid
 from edgedet.runtime.selection import Selection
 
@@ -19,7 +19,7 @@ __all__ = ["Queries"]
 
 
 @dataclass(frozen=True)
-class Queries(Head):
+class Queries(BoxHead):
     """Logits and boxes of Q queries; every query stands for at most one object, so there is no NMS.
 
     Tensors:

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from edgedet.model_spec import TensorSpec
 from edgedet.runtime.heads.fit import check_anchors, check_channels, check_count, check_rank, check_strides
 from edgedet.runtime.heads.grids import grid_of, level_sizes
-from edgedet.runtime.heads.head import Candidates, Head, RawOutputs
+from edgedet.runtime.heads.head import BoxHead, Candidates, RawOutputs
 from edgedet.runtime.heads.scores import choose, from_scores, logit, sigmoid
 from edgedet.runtime.selection import Selection
 
@@ -20,7 +20,7 @@ __all__ = ["YoloxGrid"]
 
 
 @dataclass(frozen=True)
-class YoloxGrid(Head):
+class YoloxGrid(BoxHead):
     """One tensor of all levels, finest first, cell by cell in row order.
 
     Tensors:
