@@ -2,7 +2,8 @@
 
     edgedet.export_model("model.pt", "model.onnx")      # -> ExportReport
     detector = edgedet.load("model.onnx")               # -> Detector
-    detections = detector(image)                        # BGR uint8 (H, W, 3), a path, or a list of them
+    answer = detector(image)                            # Detections, ClassMap or PanopticMap; the picture is BGR uint8
+                                                        # (H, W, 3), a path, or a list of them
     with edgedet.open_stream(detector, "video.mp4") as stream:
         for result in stream: ...
 """
@@ -16,15 +17,19 @@ if TYPE_CHECKING:
     from edgedet.export.pipeline import export_model as export_model
     from edgedet.loader import load as load
     from edgedet.loader import open_stream as open_stream
+    from edgedet.maps import ClassMap as ClassMap
+    from edgedet.maps import PanopticMap as PanopticMap
     from edgedet.results import Detections as Detections
 
-__all__ = ["Detections", "__version__", "export_model", "load", "open_stream"]
+__all__ = ["ClassMap", "Detections", "PanopticMap", "__version__", "export_model", "load", "open_stream"]
 
 __version__ = "0.1.0"
 
 # Resolved on first use, so that importing edgedet loads neither onnxruntime nor OpenCV.
 _LAZY = {
+    "ClassMap": "edgedet.maps",
     "Detections": "edgedet.results",
+    "PanopticMap": "edgedet.maps",
     "export_model": "edgedet.export.pipeline",
     "load": "edgedet.loader",
     "open_stream": "edgedet.loader",

@@ -47,20 +47,27 @@ class ClassMatch:
         return tuple(sorted({value for value in self.from_model.tolist() if value >= 0}))
 
 
-def match_classes(model_names: Sequence[str], set_names: Sequence[str]) -> ClassMatch:
+def match_classes(
+    model_names: Sequence[str], set_names: Sequence[str], *, unused: frozenset[str] = GAP_NAMES
+) -> ClassMatch:
     """Match two lists of class names, each class with at most one of the other side.
 
     Names that differ in case only are matched first, then those that differ in spaces, underscores and hyphens
     ("dining_table", "diningtable"), then those of ``ALIASES`` ("sofa", "couch"). A looser rule never takes a class that
     a stricter one has matched, and none decides between two classes that look the same to it.
 
+    Args:
+        model_names: by the model's class ids.
+        set_names: by the set's class ids.
+        unused: lower-case names that stand for no class.
+
     Raises:
         DatasetError: if nothing matches.
     """
     from_model = np.full(len(model_names), -1, np.int64)
     for key in (_folded, _compact, _canonical):
-        ours = _unique(model_names, key, {index for index, value in enumerate(from_model) if value >= 0})
-        theirs = _unique(set_names, key, set(from_model.tolist()))
+        ours = _unique(model_names, key, {index for index, value in enumerate(from_model) if value >= 0}, unused)
+        theirs = _unique(set_names, key, set(from_model.tolist()), unused)
         for name in ours.keys() & theirs.keys():
             from_model[ours[name]] = theirs[name]
     if not (from_model >= 0).any():
@@ -75,8 +82,8 @@ def match_classes(model_names: Sequence[str], set_names: Sequence[str]) -> Class
     return ClassMatch(
         tuple(set_names),
         from_model,
-        tuple(name for name in only_model if _folded(name) not in GAP_NAMES),
-        tuple(name for name in only_set if _folded(name) not in GAP_NAMES),
+        tuple(name for name in only_model if _folded(name) not in unused),
+        tuple(name for name in only_set if _folded(name) not in unused),
     )
 
 
@@ -93,9 +100,9 @@ def _canonical(name: str) -> str:
     return ALIASES.get(compact, compact)
 
 
-def _unique(names: Sequence[str], key: Callable[[str], str], taken: set[int]) -> dict[str, int]:
+def _unique(names: Sequence[str], key: Callable[[str], str], taken: set[int], unused: frozenset[str]) -> dict[str, int]:
     """Index the classes that are still free by their key, without keys that two of them share."""
-    keys = [None if i in taken or _folded(name) in GAP_NAMES else key(name) for i, name in enumerate(names)]
+    keys = [None if i in taken or _folded(name) in unused else key(name) for i, name in enumerate(names)]
     return {value: index for index, value in enumerate(keys) if value is not None and keys.count(value) == 1}
 
 

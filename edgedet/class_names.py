@@ -10,7 +10,18 @@ from typing import Any
 from edgedet.errors import DatasetError, SpecError
 from edgedet.optional import require
 
-__all__ = ["COCO", "COCO91", "GAP_NAMES", "KNOWN_NAMES", "VOC", "class_names", "fit_class_names", "read_yaml"]
+__all__ = [
+    "CITYSCAPES",
+    "COCO",
+    "COCO91",
+    "GAP_NAMES",
+    "KNOWN_NAMES",
+    "VOC",
+    "VOC21",
+    "class_names",
+    "fit_class_names",
+    "read_yaml",
+]
 
 
 def _listed(text: str) -> tuple[str, ...]:
@@ -38,6 +49,17 @@ VOC = _listed(
 )
 """The 20 classes of PASCAL VOC, in their usual (alphabetical) order."""
 
+VOC21 = ("background", *VOC)
+"""The classes of PASCAL VOC's segmentation masks: 0 is the background."""
+
+CITYSCAPES = _listed(
+    """
+    road, sidewalk, building, wall, fence, pole, traffic light, traffic sign, vegetation, terrain, sky, person,
+    rider, car, truck, bus, train, motorcycle, bicycle
+    """
+)
+"""The 19 classes that Cityscapes scores, by their train ids."""
+
 _COCO_GAPS = {12, 26, 29, 30, 45, 66, 68, 69, 71, 83}
 _LARGEST_ID = 65_535
 _GAP = "N/A"
@@ -55,7 +77,13 @@ The order of torchvision's and DETR's outputs. A head that drops the background 
 (see ``fit_class_names``).
 """
 
-KNOWN_NAMES: dict[str, tuple[str, ...]] = {"coco": COCO, "coco91": COCO91, "voc": VOC}
+KNOWN_NAMES: dict[str, tuple[str, ...]] = {
+    "coco": COCO,
+    "coco91": COCO91,
+    "voc": VOC,
+    "voc21": VOC21,
+    "cityscapes": CITYSCAPES,
+}
 """What ``--names`` takes besides a file."""
 
 GAP_NAMES = frozenset({"", "n/a", "background", "__background__", "???"})
@@ -63,7 +91,7 @@ GAP_NAMES = frozenset({"", "n/a", "background", "__background__", "???"})
 
 
 def class_names(text: str) -> tuple[str, ...]:
-    """Resolve what ``--names`` was given: ``coco``, ``coco91``, ``voc``, or a file.
+    """Resolve what ``--names`` was given: a key of ``KNOWN_NAMES``, or a file.
 
     A ``.json`` or ``.yaml`` file holds a list of names, an object of id and name, either of them under the key
     ``names`` (a YOLO data file) or ``id2label`` (a transformers ``config.json``), or COCO ``categories``; ids that an

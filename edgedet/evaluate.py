@@ -1,8 +1,9 @@
 """Detections against labels: the COCO measures, computed by pycocotools (extra ``eval``).
 
 Average precision is the area under the precision-recall curve, sampled at 101 recalls and averaged over the IoU
-thresholds .50:.05:.95 (https://cocodataset.org/#detection-eval). Knows no engine: whoever has the model brings pairs of
-labels and detections.
+thresholds .50:.05:.95 (https://cocodataset.org/#detection-eval). The IoU is that of the boxes, and once more that of
+the masks where labels and detections have both. Knows no engine: whoever has the model brings pairs of labels and
+detections.
 """
 
 from __future__ import annotations
@@ -11,15 +12,15 @@ import contextlib
 import io
 import math
 import time
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from edgedet.class_match import ClassMatch
-from edgedet.dataset import LabelledImage
+from edgedet.dataset import LabelledImage, Outline
 from edgedet.errors import DatasetError, SpecError
 from edgedet.optional import require
 from edgedet.results import Detections
@@ -57,6 +58,8 @@ class Evaluation:
         labels: objects to be found in them, without crowds.
         max_detections: how many detections a picture and class were counted at most, the best ones.
         seconds: wall time of detecting and scoring.
+        masks: the same by the IoU of masks instead of boxes (objects are small or large by their mask's area then), or
+            None where labels or detections have none.
     """
 
     mean_ap: float
@@ -71,26 +74,37 @@ class Evaluation:
     labels: int
     max_detections: int
     seconds: float
+    masks: Evaluation | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """Return the figures under the names that the field uses (mAP, mAP50, ...); null where there is none."""
+        """Return the figures under the names that the field uses (mAP, mAP50, ...); null where there is none.
+
+        Those by the IoU of masks, where there are any, stand under ``masks``.
+        """
         return {
-            "mAP": _figure(self.mean_ap),
-            "mAP50": _figure(self.mean_ap50),
-            "mAP75": _figure(self.mean_ap75),
-            "mAP_small": _figure(self.mean_ap_small),
-            "mAP_medium": _figure(self.mean_ap_medium),
-            "mAP_large": _figure(self.mean_ap_large),
-            "AR": _figure(self.average_recall),
-            "classes": [
-                {"name": score.name, "AP": _figure(score.ap), "AP50": _figure(score.ap50), "labels": score.labels}
-                for score in self.classes
-            ],
+            **_figures(self),
+            **({} if self.masks is None else {"masks": _figures(self.masks)}),
             "images": self.images,
             "labels": self.labels,
             "max_detections": self.max_detections,
             "seconds": round(self.seconds, 3),
         }
+
+
+def _figures(scores: Evaluation) -> dict[str, Any]:
+    return {
+        "mAP": _figure(scores.mean_ap),
+        "mAP50": _figure(scores.mean_ap50),
+        "mAP75": _figure(scores.mean_ap75),
+        "mAP_small": _figure(scores.mean_ap_small),
+        "mAP_medium": _figure(scores.mean_ap_medium),
+        "mAP_large": _figure(scores.mean_ap_large),
+        "AR": _figure(scores.average_recall),
+        "classes": [
+            {"name": score.name, "AP": _figure(score.ap), "AP50": _figure(score.ap50), "labels": score.labels}
+            for score in scores.classes
+        ],
+    }
 
 
 def evaluate(
@@ -115,18 +129,31 @@ def evaluate(
         SpecError: if the model answers with a class that it has no name for.
         MissingDependencyError: if pycocotools is not installed.
     """
-    cocoeval = require("pycocotools.cocoeval", extra="eval", purpose="scoring detections")
+    require("pycocotools.cocoeval", extra="eval", purpose="scoring detections")
     started = time.perf_counter()
     records = _Records(classes)
     for image, detections in pairs:
         records.add(image, detections)
     records.check()
+    boxes = _accumulate(records, "bbox", max_detections)
+    masks = _accumulate(records, "segm", max_detections) if records.have_masks else None
+    seconds = time.perf_counter() - started
+    summary = _summary(boxes, records, max_detections, seconds)
+    return summary if masks is None else replace(summary, masks=_summary(masks, records, max_detections, seconds))
+
+
+def _accumulate(records: _Records, iou_type: Literal["bbox", "segm"], max_detections: int) -> Any:
+    """Return the ``COCOeval`` of all records, by the IoU of boxes or of masks."""
+    cocoeval = require("pycocotools.cocoeval", extra="eval", purpose="scoring detections")
+    found = records.detections
+    if iou_type == "segm":
+        found = [{**record, "area": record["mask_area"]} for record in found]
     with contextlib.redirect_stdout(io.StringIO()):
-        scorer = cocoeval.COCOeval(records.index(records.labels), records.index(records.detections), "bbox")
+        scorer = cocoeval.COCOeval(records.index(records.labels), records.index(found), iou_type)
         scorer.params.maxDets = [max_detections]
         scorer.evaluate()
         scorer.accumulate()
-    return _summary(scorer, records, max_detections, time.perf_counter() - started)
+    return scorer
 
 
 class _Records:
@@ -134,7 +161,8 @@ class _Records:
 
     def __init__(self, classes: ClassMatch) -> None:
         self.classes = classes
-        self.images = 0
+        self.have_masks = True
+        self.images: list[dict[str, Any]] = []
         self.labels: list[dict[str, Any]] = []
         self.detections: list[dict[str, Any]] = []
 
@@ -142,20 +170,40 @@ class _Records:
         """Take over one picture, without the classes that only one side has."""
         if image.normalized:
             raise ValueError(f"The labels of '{image.path}' are not in pixels: call LabelledImage.sized first")
-        self.images += 1
+        self.images.append({"id": len(self.images) + 1, "width": image.width, "height": image.height})
+        self.have_masks &= (not len(image) or image.outlines is not None) and (
+            not len(detections) or detections.masks is not None
+        )
         known = np.flatnonzero(np.isin(image.class_id, self.classes.common))
         boxes = _left_top_width_height(image.boxes[known])
         for index, box in zip(known.tolist(), boxes, strict=True):
             crowd = int(image.iscrowd[index])
+            shape = {"segmentation": _segmentation(image.outlines[index])} if image.outlines and self.have_masks else {}
             self._append(
-                self.labels, int(image.class_id[index]), box, area=float(image.area[index]), iscrowd=crowd, ignore=crowd
+                self.labels,
+                int(image.class_id[index]),
+                box,
+                area=float(image.area[index]),
+                iscrowd=crowd,
+                ignore=crowd,
+                **shape,
             )
         class_id = self.classes.from_model[self._checked(detections.class_id)]
         known = np.flatnonzero(class_id >= 0)
         boxes = _left_top_width_height(detections.xyxy[known])
         scores = detections.score[known].tolist()
-        for category, box, score in zip(class_id[known].tolist(), boxes, scores, strict=True):
-            self._append(self.detections, category, box, area=box[2] * box[3], iscrowd=0, score=score)
+        shapes = self._mask_fields(detections, known)
+        for category, box, score, shape in zip(class_id[known].tolist(), boxes, scores, shapes, strict=True):
+            self._append(self.detections, category, box, area=box[2] * box[3], iscrowd=0, score=score, **shape)
+
+    def _mask_fields(self, detections: Detections, known: npt.NDArray[np.int64]) -> list[dict[str, Any]]:
+        if detections.masks is None or not self.have_masks:
+            return [{} for _ in known]
+        masks = detections.masks.where(known)
+        return [
+            {"segmentation": rle, "mask_area": area}
+            for rle, area in zip(masks.to_rle(), masks.area.tolist(), strict=True)
+        ]
 
     def _checked(self, class_id: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
         """Refuse class ids without a name, which heads with finished boxes cannot rule out beforehand."""
@@ -168,10 +216,10 @@ class _Records:
             )
         return class_id
 
-    def _append(self, records: list[dict[str, Any]], category: int, box: list[float], **fields: float) -> None:
+    def _append(self, records: list[dict[str, Any]], category: int, box: list[float], **fields: Any) -> None:
         # Ids start at 1: pycocotools takes a match with annotation 0 for none.
         records.append(
-            {"id": len(records) + 1, "image_id": self.images, "category_id": category, "bbox": box, **fields}
+            {"id": len(records) + 1, "image_id": len(self.images), "category_id": category, "bbox": box, **fields}
         )
 
     def check(self) -> None:
@@ -181,7 +229,7 @@ class _Records:
         if all(record["iscrowd"] for record in self.labels):
             raise DatasetError(
                 "at least one label of a class that the model knows",
-                f"none in {self.images} pictures",
+                f"none in {len(self.images)} pictures",
                 "Pass more pictures (--limit), or another --data",
             )
 
@@ -189,12 +237,17 @@ class _Records:
         """Return an indexed ``pycocotools.coco.COCO``, which prints while it works."""
         coco = require("pycocotools.coco", extra="eval", purpose="scoring detections").COCO()
         coco.dataset = {
-            "images": [{"id": number} for number in range(1, self.images + 1)],
+            "images": self.images,
             "categories": [{"id": class_id} for class_id in self.classes.common],
             "annotations": annotations,
         }
         coco.createIndex()
         return coco
+
+
+def _segmentation(outline: Outline) -> Any:
+    """Return an outline as COCO has it, so that its own evaluation makes a mask of it in its own way."""
+    return outline if isinstance(outline, Mapping) else [polygon.ravel().tolist() for polygon in outline]
 
 
 def _left_top_width_height(xyxy: npt.NDArray[np.float32]) -> list[list[float]]:
@@ -228,7 +281,7 @@ def _summary(scorer: Any, records: _Records, max_detections: int, seconds: float
         mean_ap_large=_mean(area["large"]),
         average_recall=_mean(recall[..., 0]),
         classes=tuple(sorted(scores, key=lambda score: (-round(score.ap, 5), score.name))),
-        images=records.images,
+        images=len(records.images),
         labels=len(class_ids),
         max_detections=max_detections,
         seconds=seconds,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 from edgedet.errors import ModelFileError, SpecError
 from edgedet.model_spec import ModelSpec
@@ -14,19 +14,49 @@ if TYPE_CHECKING:
     from edgedet.runtime.detector import Detector
     from edgedet.runtime.selection import Selection
     from edgedet.runtime.stream import Policy, Stream
+    from edgedet.runtime.tiled_detector import TiledDetector
+    from edgedet.runtime.tiling import Tiling
 
 __all__ = ["EngineName", "load", "open_stream"]
 
 EngineName = Literal["auto", "onnxruntime"]
 
 
+@overload
 def load(
     model: str | PathLike[str],
     *,
     engine: EngineName = "auto",
     selection: Selection | None = None,
     threads: int | None = None,
-) -> Detector[Any]:
+    tiling: None = None,
+) -> Detector[Any]: ...
+@overload
+def load(
+    model: str | PathLike[str],
+    *,
+    engine: EngineName = "auto",
+    selection: Selection | None = None,
+    threads: int | None = None,
+    tiling: Tiling,
+) -> TiledDetector: ...
+@overload
+def load(
+    model: str | PathLike[str],
+    *,
+    engine: EngineName = "auto",
+    selection: Selection | None = None,
+    threads: int | None = None,
+    tiling: Tiling | None,
+) -> Detector[Any] | TiledDetector: ...
+def load(
+    model: str | PathLike[str],
+    *,
+    engine: EngineName = "auto",
+    selection: Selection | None = None,
+    threads: int | None = None,
+    tiling: Tiling | None = None,
+) -> Detector[Any] | TiledDetector:
     """Load an exported model on the best engine of this machine.
 
     Args:
@@ -34,10 +64,12 @@ def load(
         engine: ``auto``, or the name of an engine to insist on.
         selection: thresholds and limits of the detections.
         threads: threads of one run on a CPU; all processors that this process may use where None.
+        tiling: look at pictures through tiles, where they are much larger than the network's input.
 
     Raises:
         ModelFileError: if the file cannot be loaded.
-        SpecError: if it carries no ModelSpec, or one that does not fit its network, or the engine is unknown.
+        SpecError: if it carries no ModelSpec, or one that does not fit its network, or the engine is unknown, or
+            tiles are wanted of a model that answers with maps.
     """
     from edgedet.runtime.detector import Detector
     from edgedet.runtime.engines.onnxruntime import OnnxRuntimeEngine
@@ -56,11 +88,16 @@ def load(
             f"Add it with: edgedet export '{path}' -o 'model.onnx'",
         )
     session.select_outputs([output.name for output in spec.outputs])
-    return Detector(spec, session, selection)
+    detector: Detector[Any] = Detector(spec, session, selection)
+    if tiling is None:
+        return detector
+    from edgedet.runtime.tiled_detector import TiledDetector
+
+    return TiledDetector(detector, tiling)
 
 
 def open_stream(
-    detector: Detector[Any] | str | PathLike[str],
+    detector: Detector[Any] | TiledDetector | str | PathLike[str],
     source: Source | str | int | PathLike[str],
     *,
     policy: Policy | None = None,
@@ -69,18 +106,18 @@ def open_stream(
     """Detect in every frame of a source, with reading, pre-processing and inference overlapped.
 
     Args:
-        detector: a detector, or the path of a model to load (closed with the stream then).
-        source: an open `Source`, or a picture, folder, glob, video file, camera index, V4L2 device, or RTSP or HTTP address.
+        detector: a detector, tiled or plain, or the path of a model to load (closed with the stream then).
+        source: an open `Source`, or a picture, folder, glob, video file, camera index, V4L2 device, or RTSP or HTTP
+            address.
         policy: ``every`` frame, or the ``latest`` one; by the kind of source where None.
         selection: thresholds and limits in place of the detector's own.
 
     Returns:
         A context manager that yields one result a frame.
     """
-    from edgedet.runtime.detector import Detector
     from edgedet.runtime.stream import Stream
 
-    if isinstance(detector, Detector):
-        chosen = detector if selection is None else detector.with_selection(selection)
-        return Stream(chosen, source, policy=policy)
-    return Stream(load(detector, selection=selection), source, policy=policy, owns_detector=True)
+    if isinstance(detector, (str, PathLike)):
+        return Stream(load(detector, selection=selection), source, policy=policy, owns_detector=True)
+    chosen = detector if selection is None else detector.with_selection(selection)
+    return Stream(chosen, source, policy=policy)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -37,9 +39,20 @@ class ClassMap:
 
     def shares(self) -> dict[int, float]:
         """Return the share of the picture that each class covers, the largest first; absent classes are left out."""
+        return dict(self._shares)
+
+    @functools.cached_property
+    def _shares(self) -> dict[int, float]:
         counts = np.bincount(self.class_id.ravel(), minlength=1)
         order = np.argsort(-counts, kind="stable")
         return {int(index): float(counts[index] / self.class_id.size) for index in order if counts[index]}
+
+    def to_json(self) -> list[dict[str, Any]]:
+        """Return the classes that occur as plain objects, the largest first: class_id, class_name, share of pixels."""
+        return [
+            {"class_id": class_id, "class_name": self.class_name(class_id), "share": round(share, 6)}
+            for class_id, share in self.shares().items()
+        ]
 
 
 @dataclass(frozen=True)
@@ -87,3 +100,17 @@ class PanopticMap:
         """Return the (H, W) bitmap of one segment."""
         bitmap: npt.NDArray[np.bool_] = self.segment_id == segment.id
         return bitmap
+
+    def to_json(self) -> list[dict[str, Any]]:
+        """Return the segments as plain objects: id, class_id, class_name, is_thing, score, area in pixels."""
+        return [
+            {
+                "id": segment.id,
+                "class_id": segment.class_id,
+                "class_name": self.class_name(segment.class_id),
+                "is_thing": segment.is_thing,
+                "score": round(segment.score, 5),
+                "area": segment.area,
+            }
+            for segment in self.segments
+        ]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from edgedet.masks import Masks
+from edgedet.masks import Mask, Masks
 from edgedet.optional import require
 
 if TYPE_CHECKING:
@@ -23,13 +23,14 @@ FloatArray = npt.NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Detection:
-    """One object: box in source pixels (left, top, right, bottom), score in 0..1, class id and name."""
+    """One object: box in source pixels (left, top, right, bottom), score in 0..1, class id and name, mask if any."""
 
     xyxy: tuple[float, float, float, float]
     score: float
     class_id: int
     class_name: str
     track_id: int | None = None
+    mask: Mask | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,7 +82,12 @@ class Detections:
         class_id = int(self.class_id[index])
         track_id = None if self.track_id is None else int(self.track_id[index])
         return Detection(
-            (left, top, right, bottom), float(self.score[index]), class_id, self.class_name(class_id), track_id
+            (left, top, right, bottom),
+            float(self.score[index]),
+            class_id,
+            self.class_name(class_id),
+            track_id,
+            None if self.masks is None else self.masks.items[index],
         )
 
     def class_name(self, class_id: int) -> str:
@@ -100,7 +106,10 @@ class Detections:
         )
 
     def to_json(self) -> list[dict[str, Any]]:
-        """Return a list of plain objects: box (left, top, right, bottom), score, class_id, class_name, track_id."""
+        """Return a list of plain objects: box (left, top, right, bottom), score, class_id, class_name.
+
+        track_id and mask (COCO's compressed run lengths) are added where there are any.
+        """
         return [
             {
                 "box": [round(value, 2) for value in item.xyxy],
@@ -108,12 +117,13 @@ class Detections:
                 "class_id": item.class_id,
                 "class_name": item.class_name,
                 **({} if item.track_id is None else {"track_id": item.track_id}),
+                **({} if rle is None else {"mask": rle}),
             }
-            for item in self
+            for item, rle in zip(self, self._rles(), strict=True)
         ]
 
     def to_coco(self, image_id: int | str, category_ids: Sequence[int] | None = None) -> list[dict[str, Any]]:
-        """Return COCO result records (bbox as left, top, width, height).
+        """Return COCO result records (bbox as left, top, width, height; masks as run lengths in segmentation).
 
         Args:
             image_id: id of the picture in the labelled set.
@@ -127,8 +137,11 @@ class Detections:
                 "category_id": class_id if category_ids is None else category_ids[class_id],
                 "bbox": [round(value, 3) for value in box],
                 "score": round(score, 6),
+                **({} if rle is None else {"segmentation": rle}),
             }
-            for box, score, class_id in zip(boxes, self.score.tolist(), self.class_id.tolist(), strict=True)
+            for box, score, class_id, rle in zip(
+                boxes, self.score.tolist(), self.class_id.tolist(), self._rles(), strict=True
+            )
         ]
 
     @classmethod
@@ -137,8 +150,20 @@ class Detections:
         records: Sequence[Mapping[str, Any]],
         class_names: tuple[str, ...] = (),
         category_ids: Sequence[int] | None = None,
+        size: tuple[int, int] | None = None,
     ) -> Detections:
-        """Build from COCO result or annotation records of one picture (a missing score reads as 1)."""
+        """Build from COCO result or annotation records of one picture (a missing score reads as 1).
+
+        Args:
+            records: the result has masks where each of them has a segmentation.
+            class_names: names of all classes, by class id.
+            category_ids: COCO category of each class id; the class id itself where None.
+            size: width and height of the picture. Outlines need it; without it masks are taken only where a run-length
+                segmentation says it.
+
+        Raises:
+            DatasetError: if a segmentation is malformed or of a picture of another size.
+        """
         boxes = np.array([record["bbox"] for record in records], np.float32).reshape(-1, 4)
         ids = [int(record["category_id"]) for record in records]
         classes = ids if category_ids is None else [list(category_ids).index(value) for value in ids]
@@ -147,14 +172,19 @@ class Detections:
             np.array([record.get("score", 1.0) for record in records], np.float32),
             np.array(classes, np.int64),
             class_names,
+            masks=_masks_from_coco(records, size),
         )
 
     def to_supervision(self) -> supervision.Detections:
-        """Convert to ``supervision.Detections`` (extra ``supervision``), class names under ``data["class_name"]``."""
+        """Convert to ``supervision.Detections`` (extra ``supervision``), class names under ``data["class_name"]``.
+
+        Masks become bitmaps of the whole picture, as supervision has them; mind the memory.
+        """
         sv = require("supervision", extra="supervision", purpose="Detections.to_supervision")
         names = np.array([self.class_name(value) for value in self.class_id.tolist()], dtype=str)
         result: supervision.Detections = sv.Detections(
             xyxy=self.xyxy,
+            mask=None if self.masks is None else self.masks.bitmaps(),
             confidence=self.score,
             class_id=self.class_id,
             tracker_id=self.track_id,
@@ -173,4 +203,24 @@ class Detections:
             np.zeros(count, np.int64) if class_id is None else np.asarray(class_id, np.int64),
             class_names,
             None if track_id is None else np.asarray(track_id, np.int64),
+            None if detections.mask is None else Masks.from_bitmaps(np.asarray(detections.mask)),
         )
+
+    def _rles(self) -> Sequence[dict[str, Any] | None]:
+        return [None] * len(self) if self.masks is None else self.masks.to_rle()
+
+
+def _masks_from_coco(records: Sequence[Mapping[str, Any]], size: tuple[int, int] | None) -> Masks | None:
+    shapes = [record.get("segmentation") for record in records]
+    for shape in shapes:
+        if size is None and isinstance(shape, Mapping) and "size" in shape:
+            size = (int(shape["size"][1]), int(shape["size"][0]))
+    if size is None or not records or not all(shapes):
+        return None
+    return Masks(tuple(_mask_from_coco(shape, size) for shape in shapes), *size)
+
+
+def _mask_from_coco(shape: Any, size: tuple[int, int]) -> Mask:
+    if isinstance(shape, Mapping):
+        return Masks.from_rle([shape], *size).items[0]
+    return Mask.from_polygons(shape, *size)

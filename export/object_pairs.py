@@ -7,6 +7,7 @@ several objects with the lowest score. So where ends may differ an entry needs a
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -36,7 +37,7 @@ def pair_objects(
         beside zeros. None where the layout has no lists, or their shapes make no comparison possible.
     """
     if isinstance(head, EndToEnd):
-        count = 1 if head.packing == "rows" else 3
+        count = 1 if head.packing == "rows" else len(expected)
     elif isinstance(head, Queries):
         count = 2
     else:
@@ -76,7 +77,8 @@ def _pair_picture(head: Head, a: Outputs, b: Outputs, end: float | None) -> tupl
 
 
 def _columns(values: Array) -> Array:
-    return values[:, None] if values.ndim == 1 else values
+    """One row an object, whatever belongs to it: a score, a box, a square of mask probabilities."""
+    return values.reshape(len(values), math.prod(values.shape[1:]))
 
 
 def _column_scales(head: Head, index: int, part: Array) -> Array:

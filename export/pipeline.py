@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 
-from edgedet.class_names import fit_class_names
+from edgedet.class_names import KNOWN_NAMES, fit_class_names
 from edgedet.errors import ExportError, SinkError, SpecError
 from edgedet.export.families import Family, LoadedModel, choose_family
 from edgedet.export.onnx_file import graph_inputs, graph_outputs, stamp_spec, write_onnx
@@ -116,7 +116,9 @@ def describe_model(state: ExportState) -> tuple[ExportState, str]:
         spec = spec.replace(class_names=_asked_names(state.request.class_names, state.loaded))
     if not spec.class_names:
         raise SpecError(
-            "class names for the model", f"none in '{state.source.path}'", "Pass --names coco|coco91|voc or a file"
+            "class names for the model",
+            f"none in '{state.source.path}'",
+            f"Pass --names with a file, or one of {', '.join(KNOWN_NAMES)}",
         )
     head_from_spec(spec.head).check(spec.outputs, len(spec.class_names), (spec.input.width, spec.input.height))
     stamp_spec(state.model, spec)

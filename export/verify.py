@@ -1,7 +1,8 @@
 """Source against export: both networks on the same real pictures, worst difference of each output.
 
 Outputs are compared element by element. Where that fails for a layout whose entries are a list of objects (finished
-boxes, query predictions), it is done once more object by object in any order (see ``object_pairs.py``).
+boxes, query predictions), it is done once more object by object in any order (see ``object_pairs.py``). Of class ids
+the pixels that differ are counted: rounding decides where the best two classes are as good as equal.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from edgedet.export.trace import run_network
 from edgedet.model_spec import ModelSpec
 from edgedet.runtime.capture import PICTURE_SUFFIXES, read_image
 from edgedet.runtime.engines.onnxruntime import OnnxRuntimeEngine
-from edgedet.runtime.heads import DenseBoxes, EndToEnd, Head, YoloxGrid
+from edgedet.runtime.heads import ClassMapHead, DenseBoxes, EndToEnd, GridCells, Head, Localizer, YoloxGrid
 from edgedet.runtime.preprocess import Preprocessor
 
 __all__ = ["OutputDifference", "compare", "verify"]
@@ -48,7 +49,9 @@ class OutputDifference:
         shape: of the last one compared, batch included.
         max_abs: the absolute difference where ``max_rel`` is largest.
         max_rel: largest difference relative to the largest magnitude in that batch of what was compared; the quantities
-            of an output that holds several (boxes, scores, mask coefficients) are compared each by itself.
+            of an output that holds several (boxes, scores, mask coefficients) are compared each by itself. For class
+            ids, between which there is no distance, the share of pixels that have another one; ``max_abs`` is their
+            number.
         tolerance: what ``max_rel`` may be.
         ok: whether it is no more.
     """
@@ -89,8 +92,8 @@ def verify(
     for difference in found:
         if not difference.ok:
             raise VerificationError(
-                f"the exported network to answer as its source does, within {difference.tolerance:g} of the largest "
-                "magnitude",
+                f"the exported network to answer as its source does, within {difference.tolerance:g} of the "
+                + ("pixels" if isinstance(loaded.head, ClassMapHead) else "largest magnitude"),
                 f"a difference of {difference.max_rel:.3g} ({difference.max_abs:.3g} absolute) in the output "
                 f"{difference.name!r} of shape {list(difference.shape)}",
                 "Report it with the model's name; nothing was written",
@@ -127,6 +130,10 @@ def _difference(head: Head, index: int, name: str, pair: tuple[Array, Array], to
     expected, got = pair
     if expected.shape != got.shape:
         return OutputDifference(name, got.shape, float(np.finfo(np.float32).max), 1.0, tolerance, False)
+    if isinstance(head, ClassMapHead):
+        flipped = int(np.count_nonzero(expected != got))
+        share = flipped / max(expected.size, 1)
+        return OutputDifference(name, got.shape, flipped, share, tolerance, share <= tolerance)
     axis, ends = _groups(head, index)
     worst, relative = 0.0, 0.0
     for a, b in zip(np.split(expected, ends, axis), np.split(got, ends, axis), strict=True):
@@ -148,6 +155,10 @@ def _groups(head: Head, index: int) -> tuple[int, list[int]]:
         return -1, [4, 5, 6]
     if index == 0 and isinstance(head, YoloxGrid):
         return -1, [4]
+    if index == 0 and isinstance(head, GridCells):
+        return -1 if head.layout == "NHWC" else -3, [1, 5]
+    if index == 0 and isinstance(head, Localizer) and head.layout == "vector":
+        return -1, [1, 5] if head.objectness else [4]
     return 0, []
 
 

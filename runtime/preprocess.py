@@ -16,7 +16,7 @@ import numpy.typing as npt
 from edgedet.errors import ImageError, SpecError
 from edgedet.model_spec import InputSpec
 
-__all__ = ["Placement", "Preprocessor", "place"]
+__all__ = ["Placement", "Preprocessor", "check_image", "place"]
 
 Image = npt.NDArray[np.uint8]
 Tensor = npt.NDArray[np.generic]
@@ -39,12 +39,13 @@ class Placement:
     width: int
     height: int
 
-    def to_source(self, xyxy: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-        """Map (N, 4) boxes from network-input pixels to source pixels, clipped to the picture."""
+    def to_source(self, xyxy: npt.NDArray[np.float32], *, clip: bool = True) -> npt.NDArray[np.float32]:
+        """Map (N, 4) boxes from network-input pixels to source pixels, clipped to the picture unless told not to."""
         scale = np.array([self.source_width / self.width, self.source_height / self.height] * 2, np.float32)
         offset = np.array([self.left, self.top] * 2, np.float32)
         limit = np.array([self.source_width, self.source_height] * 2, np.float32)
-        return np.clip((xyxy - offset) * scale, 0, limit)
+        boxes: npt.NDArray[np.float32] = (xyxy - offset) * scale
+        return np.clip(boxes, 0, limit) if clip else boxes
 
 
 def place(source_width: int, source_height: int, spec: InputSpec) -> Placement:
@@ -100,7 +101,7 @@ class Preprocessor:
         tensor = np.empty((len(images), *shape), spec.dtype)
         placements = []
         for target, image in zip(tensor, images):
-            _check(image)
+            check_image(image)
             placement = place(image.shape[1], image.shape[0], spec)
             resized = _resize(image, placement)
             if planar:
@@ -127,7 +128,12 @@ class Preprocessor:
         _normalise(resized, region, self._scale, self._offset)
 
 
-def _check(image: Image) -> None:
+def check_image(image: Image) -> None:
+    """Refuse what is no picture.
+
+    Raises:
+        ImageError: if it is no uint8 array of shape (height, width, 3), or has no pixels.
+    """
     if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
         got = f"{image.dtype} {image.shape}" if isinstance(image, np.ndarray) else type(image).__name__
         raise ImageError(

@@ -14,7 +14,8 @@ class Selection:
     """Thresholds and limits between a network's raw output and its detections.
 
     Attributes:
-        confidence: candidates that score below this are dropped; a score equal to it is kept.
+        confidence: candidates that score below this are dropped; a score equal to it is kept. The head of a panoptic
+            model may have a threshold of its own, and then the higher of the two counts.
         iou: of two overlapping boxes the lower-scoring one is dropped where their IoU is above this.
         max_detections: at most this many per picture, the best ones.
         class_ids: only these classes, or None for all.

@@ -22,6 +22,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edgedet.errors import SpecError
+from edgedet.maps import ClassMap, PanopticMap
 from edgedet.results import Detections
 from edgedet.runtime.capture import Frame, Source, open_source
 from edgedet.runtime.channel import Channel, ChannelClosedError
@@ -29,6 +30,7 @@ from edgedet.runtime.overlay import annotate
 
 if TYPE_CHECKING:
     from edgedet.runtime.detector import Detector
+    from edgedet.runtime.tiled_detector import TiledDetector
 
 __all__ = ["Latencies", "Policy", "Statistics", "Stream", "StreamResult"]
 
@@ -70,20 +72,35 @@ class StreamResult:
 
     Attributes:
         frame: the picture; yours as long as you keep it.
-        detections: in pixels of ``frame``.
+        answer: what the model answers with, in pixels of ``frame``: Detections, a ClassMap or a PanopticMap.
         latencies: how long each stage took.
         dropped: frames lost or skipped between the result before and this one.
     """
 
     frame: Frame
-    detections: Detections
+    answer: Detections | ClassMap | PanopticMap
     latencies: Latencies
     dropped: int
 
+    @property
+    def detections(self) -> Detections:
+        """The answer of a model that finds boxes.
+
+        Raises:
+            SpecError: if the model answers with a map.
+        """
+        if not isinstance(self.answer, Detections):
+            raise SpecError(
+                "a model that answers with boxes",
+                f"one that answers with a {type(self.answer).__name__}",
+                "Read result.answer",
+            )
+        return self.answer
+
     @functools.cached_property
     def annotated(self) -> npt.NDArray[np.uint8]:
-        """A copy of the picture with boxes and labels drawn on it, BGR uint8 (H, W, 3); drawn once."""
-        return annotate(self.frame.image, self.detections)
+        """A copy of the picture with the answer drawn on it, BGR uint8 (H, W, 3); drawn once."""
+        return annotate(self.frame.image, self.answer)
 
 
 @dataclass(eq=False)
@@ -121,7 +138,7 @@ class Stream:
 
     def __init__(
         self,
-        detector: Detector,
+        detector: Detector[Any] | TiledDetector,
         source: Source | str | os.PathLike[str] | int,
         *,
         policy: Policy | None = None,
@@ -201,7 +218,7 @@ class Stream:
             self._threads.append(thread)
             thread.start()
 
-    def _postprocess(self, job: _Job) -> Detections:
+    def _postprocess(self, job: _Job) -> Any:
         return self._detector.postprocess(job.payload)[0]
 
 

@@ -11,21 +11,24 @@ from typing import TYPE_CHECKING, Any
 
 import click
 from rich.console import Console
-from rich.markup import escape
 from rich.progress import track
-from rich.table import Table
 
 from edgedet.atomic_file import atomic_file
-from edgedet.class_match import ClassMatch, match_classes
+from edgedet.class_match import ClassMatch
+from edgedet.class_names import KNOWN_NAMES
 from edgedet.cli.parameters import class_list
-from edgedet.dataset import LabelledImage, LabelledSet, read_labelled_set
-from edgedet.errors import DatasetError, ImageError, SinkError
-from edgedet.evaluate import Evaluation, evaluate
-from edgedet.results import Detections
+from edgedet.cli.scoring import SCORINGS, LabelledPicture, LabelledPictures, Scores, Scoring
+from edgedet.cli.task_options import check_options
+from edgedet.cli.tile_options import tile_options
+from edgedet.errors import DatasetError, ImageError, SinkError, SpecError
+from edgedet.evaluate import Evaluation
+from edgedet.model_spec import Task
+from edgedet.schema import to_json
 
 if TYPE_CHECKING:
     from edgedet.runtime.detector import Detector
-    from edgedet.runtime.selection import Selection
+    from edgedet.runtime.tiled_detector import TiledDetector
+    from edgedet.runtime.tiling import Tiling
 
 __all__ = ["command"]
 
@@ -35,16 +38,26 @@ SHOWN = 5
 @click.command("eval")
 @click.argument("model", type=click.Path(path_type=Path))
 @click.option(
-    "--data", required=True, metavar="PATH", help="COCO JSON, or a folder with one, or a YOLO folder or data.yaml"
+    "--data",
+    required=True,
+    metavar="PATH",
+    help="Boxes: COCO JSON, a folder with one, a YOLO folder or data.yaml. "
+    "Semantic maps: a folder with images/ and semantic/. Panoptic maps: COCO panoptic JSON, or a folder with one",
 )
 @click.option(
     "--names",
     type=class_list,
-    metavar="FILE|coco|coco91|voc",
-    help="Class names of a YOLO folder, instead of its own",
+    metavar="FILE|NAME",
+    help=f"Class names of a YOLO folder or of masks, instead of their own: a file, or {', '.join(KNOWN_NAMES)}",
 )
 @click.option("--json", "json_path", metavar="FILE|-", help="Write the scores as JSON, - for the standard output")
-@click.option("--conf", type=click.FloatRange(0, 1), default=0.001, show_default=True, help="Lowest score that counts")
+@click.option(
+    "--conf",
+    type=click.FloatRange(0, 1),
+    default=0.001,
+    show_default=True,
+    help="Lowest score that counts; a panoptic model may itself ask for more",
+)
 @click.option("--iou", type=click.FloatRange(0, 1), default=0.7, show_default=True, help="Overlap that NMS allows")
 @click.option(
     "--max-det",
@@ -54,6 +67,7 @@ SHOWN = 5
     help="Detections a picture; 100 compares with published COCO figures",
 )
 @click.option("--multi-label", is_flag=True, help="Let one location answer with several classes, not only its best one")
+@tile_options
 @click.option("--limit", type=click.IntRange(1), metavar="N", help="Score the first N pictures only")
 @click.option("--threads", type=click.IntRange(1), metavar="N", help="CPU threads of the engine; all where left out")
 def command(
@@ -65,10 +79,15 @@ def command(
     iou: float,
     max_det: int,
     multi_label: bool,
+    tiling: Tiling | None,
     limit: int | None,
     threads: int | None,
 ) -> None:
-    """Score MODEL on labelled pictures: mAP (IoU .50:.95), mAP50, mAP75 and AP per class.
+    """Score MODEL on labelled pictures.
+
+    Boxes: mAP (IoU .50:.95), mAP50, mAP75 and AP per class, and the same of masks where model and labels have them.
+    Semantic maps: mIoU, pixel accuracy and IoU per class.
+    Panoptic maps: PQ, SQ and RQ, of all classes, of things, of stuff, and per class.
 
     Classes are matched by name. The model answers as under edgedet run, but with a lower score threshold; many
     published figures were reached with --multi-label and --max-det 100. Pictures that cannot be read are named, left
@@ -79,40 +98,54 @@ def command(
 
     _check_place(json_path)
     selection = Selection(confidence=conf, iou=iou, max_detections=max_det, multi_label=multi_label)
-    with load(model, selection=selection, threads=threads) as detector:
+    with load(model, selection=selection, threads=threads, tiling=tiling) as detector:
         spec = detector.spec
-        labelled = read_labelled_set(data, class_names=names, fallback_names=spec.class_names)
-        classes = match_classes(spec.class_names, labelled.class_names)
+        scoring = _scoring(spec.task)
+        labelled = scoring.read(data, names, spec.class_names)
+        classes = scoring.match(spec.class_names, labelled.class_names)
         _say_notes(labelled, classes)
         run = _Run(detector, labelled.images[:limit])
-        scores = run.score(classes)
+        scores = run.score(scoring, classes)
+        if spec.task == "instance" and isinstance(scores, Evaluation) and scores.masks is None:
+            click.echo("note: Masks are not scored, because not every object of the set has an outline", err=True)
     report = _report(model, data, detector, scores, run, classes)
+    report["tiling"] = to_json(tiling)
     _write(report, json_path)
-    _print(scores, run, Console(stderr=json_path == "-"))
+    _print(scoring, scores, run, Console(stderr=json_path == "-"))
     run.fail_if_skipped()
+
+
+def _scoring(task: Task) -> Scoring:
+    check_options(task)
+    scoring = SCORINGS.get(task)
+    if scoring is None:
+        raise SpecError(
+            f"a model of a task that can be scored ({', '.join(SCORINGS)})", f"one of {task}", "Score another model"
+        )
+    return scoring
 
 
 @dataclass
 class _Run:
     """One pass of a detector over labelled pictures, which keeps the time and what had to be left out."""
 
-    detector: Detector
-    images: Sequence[LabelledImage]
+    detector: Detector[Any] | TiledDetector
+    images: Sequence[LabelledPicture]
     skipped: list[tuple[Path, str]] = field(default_factory=list)
     detecting: float = 0.0
     done: int = 0
 
-    def score(self, classes: ClassMatch) -> Evaluation:
-        """Detect in every picture and score it."""
+    def score(self, scoring: Scoring, classes: ClassMatch) -> Scores:
+        """Run the model on every picture and score it."""
         try:
-            return evaluate(self._pairs(), classes, max_detections=self.detector.selection.max_detections)
+            return scoring.score(self._pairs(), classes, self.detector.selection.max_detections)
         except DatasetError:
             self.fail_if_skipped()
             raise
 
     @property
     def milliseconds(self) -> float:
-        """Mean time of one picture from array to detections."""
+        """Mean time of one picture from array to answer."""
         return 1000 * self.detecting / max(self.done, 1)
 
     def fail_if_skipped(self) -> None:
@@ -125,7 +158,7 @@ class _Run:
                 + (f"; the scores are those of the other {self.done}" if self.done else ""),
             )
 
-    def _pairs(self) -> Iterator[tuple[LabelledImage, Detections]]:
+    def _pairs(self) -> Iterator[tuple[Any, Any]]:
         from edgedet.runtime.capture import read_image
 
         console = Console(stderr=True)
@@ -138,10 +171,10 @@ class _Run:
                 console.print(f"skipped: {error}", markup=False, highlight=False, soft_wrap=True)
                 continue
             started = time.perf_counter()
-            detections = self.detector(picture)
+            answer = self.detector(picture)
             self.detecting += time.perf_counter() - started
             self.done += 1
-            yield sized, detections
+            yield sized, answer
 
 
 def _check_place(json_path: str | None) -> None:
@@ -152,12 +185,12 @@ def _check_place(json_path: str | None) -> None:
         )
 
 
-def _say_notes(labelled: LabelledSet, classes: ClassMatch) -> None:
+def _say_notes(labelled: LabelledPictures, classes: ClassMatch) -> None:
     notes = [*labelled.notes]
     if classes.only_model:
         notes.append(f"The set lacks {_listed(classes.only_model)} of the model's classes")
     if classes.only_set:
-        notes.append(f"The model lacks {_listed(classes.only_set)} of the set's classes, which do not count")
+        notes.append(f"The model lacks {_listed(classes.only_set)} of the set's classes, which get no score")
     for note in notes:
         click.echo(f"note: {note}", err=True)
 
@@ -167,18 +200,15 @@ def _listed(names: Sequence[str]) -> str:
 
 
 def _report(
-    model: Path, data: str, detector: Detector, scores: Evaluation, run: _Run, classes: ClassMatch
+    model: Path, data: str, detector: Detector[Any] | TiledDetector, scores: Scores, run: _Run, classes: ClassMatch
 ) -> dict[str, Any]:
-    selection: Selection = detector.selection
     return {
         "model": str(model),
         "precision": detector.spec.precision,
         "data": data,
         **scores.to_json(),
         "ms_per_image": round(run.milliseconds, 3),
-        "confidence": selection.confidence,
-        "iou": selection.iou,
-        "multi_label": selection.multi_label,
+        **{name: getattr(detector.selection, name) for name in SCORINGS[detector.spec.task].settings},
         "skipped": [{"path": str(path), "reason": reason} for path, reason in run.skipped],
         "only_in_model": list(classes.only_model),
         "only_in_data": list(classes.only_set),
@@ -193,18 +223,11 @@ def _write(report: dict[str, Any], json_path: str | None) -> None:
             temporary.write_text(json.dumps(report, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-def _print(scores: Evaluation, run: _Run, console: Console) -> None:
-    table = Table("class", "labels", "AP", "AP50", box=None, pad_edge=False, header_style="bold")
-    for column in table.columns[1:]:
-        column.justify = "right"
-    for score in scores.classes:
-        table.add_row(escape(score.name), str(score.labels), f"{score.ap:.3f}", f"{score.ap50:.3f}")
-    table.add_section()
-    table.add_row("all", str(scores.labels), f"{scores.mean_ap:.3f}", f"{scores.mean_ap50:.3f}", style="bold")
+def _print(scoring: Scoring, scores: Scores, run: _Run, console: Console) -> None:
+    table, figures = scoring.show(scores)
     console.print(table)
     console.print(
-        f"mAP {scores.mean_ap:.3f}, mAP50 {scores.mean_ap50:.3f}, mAP75 {scores.mean_ap75:.3f} "
-        f"on {scores.images} pictures in {scores.seconds:.1f} s ({run.milliseconds:.1f} ms a picture)",
+        f"{figures} on {scores.images} pictures in {scores.seconds:.1f} s ({run.milliseconds:.1f} ms a picture)",
         soft_wrap=True,
         highlight=False,
     )

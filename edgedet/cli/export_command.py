@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from edgedet.class_names import KNOWN_NAMES
 from edgedet.cli.parameters import anchors_file, batch_size, class_list, image_size, json_object_file
 
 if TYPE_CHECKING:
@@ -32,7 +33,8 @@ _FILE = click.Path(path_type=Path)
 )
 @click.option("--imgsz", type=image_size, metavar="N|WxH", help="Size of the network's input in pixels")
 @click.option("--batch", type=batch_size, metavar="N|dynamic", help="Pictures per run")
-@click.option("--names", type=class_list, metavar="FILE|coco|coco91|voc", help="Class names: a known list, or a file")
+@click.option("--names", type=class_list, metavar="FILE|NAME",
+              help=f"Class names: a file, or {', '.join(KNOWN_NAMES)}")  # fmt: skip
 @click.option("--opset", type=click.IntRange(min=7), metavar="N", help="ONNX operator set to write")
 @click.option(
     "--trust", is_flag=True, help="Execute the code in a pickled checkpoint: only for files you made yourself"

@@ -37,7 +37,7 @@ def batch_size(text: str) -> int | Literal["dynamic"]:
 
 
 def class_list(text: str) -> tuple[str, ...]:
-    """Look up ``coco``, ``coco91`` or ``voc``, or read a file of class names."""
+    """Look up a list that is known (``coco``, ``voc21``, ...), or read a file of class names."""
     from edgedet.class_names import class_names
 
     try:

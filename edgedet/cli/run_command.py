@@ -1,4 +1,4 @@
-"""``edgedet run``: detections in pictures, videos and cameras."""
+"""``edgedet run``: detections and maps of pictures, videos and cameras."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import contextlib
 import difflib
 import signal
 import threading
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -15,13 +14,17 @@ from typing import TYPE_CHECKING
 
 import click
 
+from edgedet.cli.contents import Contents, count
+from edgedet.cli.task_options import check_options
+from edgedet.cli.tile_options import tile_options
 from edgedet.errors import EdgedetError, SourceError
 
 if TYPE_CHECKING:
     from edgedet.runtime.capture import Source
     from edgedet.runtime.selection import Selection
     from edgedet.runtime.sinks import Sink
-    from edgedet.runtime.stream import Statistics, Stream, StreamResult
+    from edgedet.runtime.stream import Statistics, Stream
+    from edgedet.runtime.tiling import Tiling
 
 __all__ = ["command"]
 
@@ -36,6 +39,7 @@ class _Request:
     out: str | None
     json_lines: str | None
     coco: str | None
+    maps: str | None
     show: bool
 
     @property
@@ -44,7 +48,7 @@ class _Request:
 
     @property
     def names_no_way_out(self) -> bool:
-        return not (self.out or self.json_lines or self.coco or self.show)
+        return not (self.out or self.json_lines or self.coco or self.maps or self.show)
 
 
 @dataclass
@@ -52,7 +56,7 @@ class _Outcome:
     """What happened so far."""
 
     broken: list[EdgedetError] = field(default_factory=list)
-    objects: Counter[str] = field(default_factory=Counter)
+    contents: Contents = field(default_factory=Contents)
 
     def report_broken(self, error: EdgedetError) -> None:
         """Keep and print the error of a picture that is left out."""
@@ -80,11 +84,24 @@ class _Outcome:
     help="COCO results; image_id is the file name as a number where all are numbers, else the file name, in videos the "
     "frame number; category_id is the class id",
 )
-@click.option("--conf", type=click.FloatRange(0, 1), default=0.25, show_default=True, help="Lowest score that counts")
+@click.option(
+    "--maps",
+    type=click.Path(),
+    metavar="DIR",
+    help="Folder for the maps of semantic and panoptic models: PNG files of class ids, or of segments in COCO's format",
+)
+@click.option(
+    "--conf",
+    type=click.FloatRange(0, 1),
+    default=0.25,
+    show_default=True,
+    help="Lowest score that counts; a panoptic model may itself ask for more",
+)
 @click.option("--iou", type=click.FloatRange(0, 1), default=0.7, show_default=True, help="Overlap that NMS allows")
 @click.option("--max-det", type=click.IntRange(min=1), default=300, show_default=True, help="Most detections a picture")
 @click.option("--classes", help="Only these classes, by name or id, separated by commas")
 @click.option("--class-agnostic", is_flag=True, help="Let boxes of different classes suppress each other")
+@tile_options
 @click.option("--threads", type=click.IntRange(min=1), help="Processor threads of the engine; all by default")
 @click.option("--show", is_flag=True, help="Show a window; q or Escape ends")
 def command(
@@ -93,15 +110,17 @@ def command(
     out: str | None,
     json_lines: str | None,
     coco: str | None,
+    maps: str | None,
     conf: float,
     iou: float,
     max_det: int,
     classes: str | None,
     class_agnostic: bool,
+    tiling: Tiling | None,
     threads: int | None,
     show: bool,
 ) -> None:
-    """Detect in pictures, videos and cameras.
+    """Detect in or segment pictures, videos and cameras.
 
     MODEL is a file that "edgedet export" wrote.
     """
@@ -110,14 +129,16 @@ def command(
     from edgedet.runtime.selection import Selection
     from edgedet.runtime.stream import Stream
 
-    request = _Request(out, json_lines, coco, show)
+    request = _Request(out, json_lines, coco, maps, show)
     _check_distinct(request)
     outcome = _Outcome()
     selection = Selection(confidence=conf, iou=iou, max_detections=max_det, class_agnostic=class_agnostic)
     with contextlib.ExitStack() as resources:
         frames = open_source(source, outcome.report_broken)
         resources.callback(frames.close)
-        detector = resources.enter_context(load(model, selection=selection, threads=threads))
+        detector = load(model, selection=selection, threads=threads, tiling=tiling)
+        resources.callback(detector.close)
+        check_options(detector.spec.task)
         if classes is not None:
             detector = detector.with_selection(_only_classes(selection, classes, detector.spec.class_names))
         sinks = _open_sinks(request, frames, resources)
@@ -138,9 +159,10 @@ def command(
 
 
 def _check_distinct(request: _Request) -> None:
-    paths = [Path(path).resolve() for path in (request.out, request.json_lines, request.coco) if path and path != "-"]
+    places = (request.out, request.json_lines, request.coco, request.maps)
+    paths = [Path(path).resolve() for path in places if path and path != "-"]
     if len(set(paths)) < len(paths) or request.json_lines == request.coco == "-":
-        raise click.UsageError("--out, --json and --coco must name different files")
+        raise click.UsageError("--out, --json, --coco and --maps must name different files")
 
 
 def _only_classes(selection: Selection, text: str, class_names: Sequence[str]) -> Selection:
@@ -167,9 +189,11 @@ def _shown(names: Sequence[str]) -> str:
 
 
 def _open_sinks(request: _Request, source: Source, resources: contextlib.ExitStack) -> list[Sink]:
-    from edgedet.runtime.sinks import SINKS, default_out, image_ids, open_out
+    from edgedet.runtime.sinks import SINKS, default_out, image_ids, map_names, open_out
+    from edgedet.runtime.sinks.maps import MapFolderSink
 
     sinks: list[Sink] = []
+    maps = None
 
     def add(sink: Sink) -> None:
         resources.callback(sink.close)
@@ -178,8 +202,11 @@ def _open_sinks(request: _Request, source: Source, resources: contextlib.ExitSta
     out = request.out or (default_out(source) if request.names_no_way_out else None)
     if out is not None:
         add(open_out(out, source))
+    if request.maps is not None:
+        maps = MapFolderSink(request.maps, map_names(source), image_ids(source))
+        add(maps)
     if request.json_lines is not None:
-        add(SINKS["json"](request.json_lines))
+        add(SINKS["json"](request.json_lines, None if maps is None else maps.path))
     if request.coco is not None:
         add(SINKS["coco"](request.coco, image_ids(source)))
     if request.show:
@@ -191,7 +218,7 @@ def _pump(stream: Stream, sinks: Sequence[Sink], outcome: _Outcome) -> None:
     """Hand every result to every sink until the source ends or a sink has had enough."""
     with _progress(stream) as advance:
         for result in stream:
-            outcome.objects.update(_class_names(result))
+            outcome.contents.add(result.answer)
             more = [sink.write(result) for sink in sinks]
             advance()
             if not all(more):
@@ -203,10 +230,6 @@ def _finish(sinks: Sequence[Sink]) -> None:
     with contextlib.ExitStack() as finishing:
         for sink in sinks:
             finishing.callback(sink.close)
-
-
-def _class_names(result: StreamResult) -> Iterator[str]:
-    return (result.detections.class_name(class_id) for class_id in result.detections.class_id.tolist())
 
 
 @contextlib.contextmanager
@@ -240,13 +263,8 @@ def _print_summary(stream: Stream, sinks: Sequence[Sink], outcome: _Outcome, *, 
     if not statistics.frames:
         return
     noun = "frame" if stream.source.moving else "picture"
-    objects = [f"{count} {name}" for name, count in outcome.objects.most_common(_SHOWN_CLASSES)] or ["none"]
-    rest = len(outcome.objects) - len(objects)
-    if rest > 0:
-        objects.append(f"and {_count(rest, 'more class', 'more classes')}")
-    total = sum(outcome.objects.values())
     lines = [
-        f"{_count(statistics.frames, noun)}, {_count(total, 'object')}: {', '.join(objects)}",
+        f"{count(statistics.frames, noun)}{outcome.contents.summary(_SHOWN_CLASSES)}",
         _timing(statistics, noun),
         *(f"Wrote {sink.wrote}" for sink in sinks if sink.wrote is not None),
     ]
@@ -263,10 +281,6 @@ def _timing(statistics: Statistics, noun: str) -> str:
     if statistics.dropped:
         text += f"; {statistics.dropped} skipped"
     return text
-
-
-def _count(number: int, singular: str, plural: str = "") -> str:
-    return f"{number} {singular if number == 1 else plural or singular + 's'}"
 
 
 @contextlib.contextmanager

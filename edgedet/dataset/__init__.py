@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from edgedet.dataset.coco import find_annotations, read_coco
-from edgedet.dataset.labelled_set import LabelledImage, LabelledSet
+from edgedet.dataset.labelled_set import LabelledImage, LabelledSet, Outline
 from edgedet.dataset.yolo import is_yolo_folder, read_yolo
 from edgedet.errors import DatasetError
 
-__all__ = ["LabelledImage", "LabelledSet", "read_labelled_set"]
+__all__ = ["LabelledImage", "LabelledSet", "Outline", "read_labelled_set"]
 
 LAYOUTS = "a COCO JSON file, a folder that holds one, or a YOLO folder with images/ and labels/ (or its data.yaml)"
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import math
-import mmap
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,21 +10,26 @@ from typing import Any
 
 import numpy as np
 
+from edgedet.dataset.coco_document import (
+    find_documents,
+    is_panoptic,
+    order,
+    parse_coco,
+    picture_folder,
+    pixels,
+    require_fields,
+    unique_ids,
+)
+from edgedet.dataset.coco_outlines import read_outlines
 from edgedet.dataset.labelled_set import LabelledImage, LabelledSet
 from edgedet.errors import DatasetError
 
 __all__ = ["find_annotations", "read_coco"]
 
-SECTIONS = ("images", "annotations", "categories")
-
 
 def find_annotations(folder: Path) -> list[Path]:
-    """Return the JSON files in a folder and its ``annotations/`` that hold COCO boxes, told by their content.
-
-    The files are searched for the keys, not parsed: annotation files of half a gigabyte are common.
-    """
-    files = [*sorted(folder.glob("*.json")), *sorted((folder / "annotations").glob("*.json"))]
-    return [file for file in files if file.is_file() and _holds_boxes(file)]
+    """Return the JSON files in a folder and its ``annotations/`` that hold COCO boxes, told by their content."""
+    return find_documents(folder, panoptic=False)
 
 
 def read_coco(path: Path) -> LabelledSet:
@@ -38,13 +41,15 @@ def read_coco(path: Path) -> LabelledSet:
     Raises:
         DatasetError: if it is not COCO JSON, contradicts itself, lists no pictures, or none of them can be found.
     """
-    document = _parse(path)
-    categories = sorted(_unique_ids(document, "categories", "name", path).items(), key=lambda item: _order(item[0]))
+    document = parse_coco(path)
+    if is_panoptic(document):
+        raise DatasetError("COCO annotations with boxes", f"panoptic ones in '{path}'", "Pass the file with boxes")
+    categories = sorted(unique_ids(document, "categories", "name", path).items(), key=lambda item: order(item[0]))
     class_of = {category: index for index, (category, _) in enumerate(categories)}
-    images = _unique_ids(document, "images", "file_name", path)
+    images = unique_ids(document, "images", "file_name", path)
     if not images:
         raise DatasetError("at least one picture", f"none listed in '{path}'", "Pass another --data")
-    folder = _picture_folder(path, [str(image["file_name"]) for image in images.values()])
+    folder = picture_folder(path, [str(image["file_name"]) for image in images.values()])
     annotations = _by_image(document["annotations"], images, class_of, path)
     return LabelledSet(
         path,
@@ -53,62 +58,13 @@ def read_coco(path: Path) -> LabelledSet:
     )
 
 
-def _holds_boxes(file: Path) -> bool:
-    if file.stat().st_size == 0:
-        return False
-    with file.open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as data:
-        has_sections = all(data.find(f'"{key}"'.encode()) >= 0 for key in SECTIONS)
-        return has_sections and data.find(b'"segments_info"') < 0
-
-
-def _parse(path: Path) -> Mapping[str, Any]:
-    try:
-        document = json.loads(path.read_bytes())
-    except (OSError, ValueError) as error:
-        raise DatasetError(f"JSON in '{path}'", str(error), "Correct or replace the file") from error
-    expected = f"a COCO annotation file with the keys {', '.join(SECTIONS)}"
-    if not isinstance(document, Mapping):
-        raise DatasetError(expected, f"a JSON {type(document).__name__} in '{path}'", "Pass the labels, not results")
-    missing = [key for key in SECTIONS if not isinstance(document.get(key), list)]
-    if missing:
-        raise DatasetError(expected, f"'{path}' without a list of {', '.join(missing)}", "Pass another --data")
-    first: Any = next(iter(document["annotations"]), None)
-    if isinstance(first, Mapping) and "segments_info" in first:
-        raise DatasetError("COCO annotations with boxes", f"panoptic ones in '{path}'", "Pass the file with boxes")
-    return document
-
-
-def _unique_ids(document: Mapping[str, Any], section: str, field: str, path: Path) -> dict[int | str, Any]:
-    records: dict[int | str, Any] = {}
-    for position, record in enumerate(document[section]):
-        where = f"{section}[{position}] of '{path}'"
-        _require_fields(record, ("id", field), where)
-        if record["id"] in records:
-            raise DatasetError(f"an id of its own in {where}", f"{record['id']!r} again", "Correct the file")
-        records[record["id"]] = record
-    return records
-
-
-def _require_fields(record: Any, fields: Sequence[str], where: str) -> None:
-    missing = [field for field in fields if not isinstance(record, Mapping) or field not in record]
-    if missing:
-        raise DatasetError(f"the fields {', '.join(fields)} in {where}", f"no {', '.join(missing)}", "Correct the file")
-    for field in fields:
-        if field.endswith("id") and not isinstance(record[field], (int, str)):
-            raise DatasetError(f"a number as {field} in {where}", repr(record[field]), "Correct the file")
-
-
-def _order(key: int | str) -> tuple[bool, int | str]:
-    return isinstance(key, str), key
-
-
 def _by_image(
     annotations: Sequence[Any], images: Mapping[int | str, Any], class_of: Mapping[int | str, int], path: Path
 ) -> dict[int | str, list[Mapping[str, Any]]]:
     grouped: dict[int | str, list[Mapping[str, Any]]] = defaultdict(list)
     for position, record in enumerate(annotations):
         where = f"annotations[{position}] of '{path}'"
-        _require_fields(record, ("image_id", "category_id", "bbox"), where)
+        require_fields(record, ("image_id", "category_id", "bbox"), where)
         for field, known in (("image_id", images), ("category_id", class_of)):
             if record[field] not in known:
                 raise DatasetError(f"a known {field} in {where}", repr(record[field]), "Correct the file")
@@ -141,36 +97,12 @@ def _image(
         np.array([class_of[record["category_id"]] for record in records], np.int64),
         np.array([bool(record.get("iscrowd", 0)) for record in records], np.bool_),
         np.array([_area(record) for record in records], np.float32),
-        _pixels(image.get("width")),
-        _pixels(image.get("height")),
+        pixels(image.get("width")),
+        pixels(image.get("height")),
+        outlines=read_outlines(records),
     )
 
 
 def _area(record: Mapping[str, Any]) -> float:
     area = record.get("area")
     return float(area) if isinstance(area, (int, float)) else float(record["bbox"][2] * record["bbox"][3])
-
-
-def _pixels(value: Any) -> int | None:
-    return int(value) if isinstance(value, (int, float)) and value > 0 else None
-
-
-def _picture_folder(path: Path, file_names: Sequence[str]) -> Path:
-    beside = path.parent
-    split = path.stem.rpartition("_")[2]
-    places = [
-        beside,
-        beside / "images",
-        beside.parent / "images",
-        beside.parent / "images" / split,
-        beside.parent / split,
-        beside.parent,
-    ]
-    for place in places:
-        if any((place / name).is_file() for name in file_names):
-            return place
-    raise DatasetError(
-        f"the pictures of '{path}'",
-        f"no '{file_names[0]}' in {', '.join(repr(str(place)) for place in places)}",
-        "Put them beside the file, or into a folder 'images' there",
-    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -9,8 +10,12 @@ import numpy as np
 import numpy.typing as npt
 
 from edgedet.errors import DatasetError
+from edgedet.rle import Rle
 
-__all__ = ["LabelledImage", "LabelledSet"]
+__all__ = ["LabelledImage", "LabelledSet", "Outline"]
+
+Outline = tuple[npt.NDArray[np.float32], ...] | Rle
+"""The shape of an object: the polygons that it is made of, each (K, 2) in the boxes' units, or COCO run lengths."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,6 +32,7 @@ class LabelledImage:
         width: width of the picture in pixels, or None where the set does not say.
         height: height of the picture in pixels, or None where the set does not say.
         normalized: whether the boxes still wait for the picture's size (see ``sized``).
+        outlines: one an object, or None where not every object has one.
     """
 
     image_id: int | str
@@ -38,6 +44,7 @@ class LabelledImage:
     width: int | None = None
     height: int | None = None
     normalized: bool = False
+    outlines: tuple[Outline, ...] | None = None
 
     def __post_init__(self) -> None:
         count = len(self.boxes)
@@ -45,6 +52,8 @@ class LabelledImage:
         for name, shape in expected.items():
             if getattr(self, name).shape != shape:
                 raise ValueError(f"LabelledImage.{name} must have shape {shape}, got {getattr(self, name).shape}")
+        if self.outlines is not None and len(self.outlines) != count:
+            raise ValueError(f"LabelledImage.outlines must hold {count} outlines, got {len(self.outlines)}")
 
     def __len__(self) -> int:
         return len(self.boxes)
@@ -61,11 +70,25 @@ class LabelledImage:
                 f"'{self.path}' with {width}x{height}",
                 "Use the pictures that were labelled, or label these",
             )
+        for outline in self.outlines or ():
+            if isinstance(outline, Mapping) and tuple(outline["size"]) != (height, width):
+                raise DatasetError(
+                    f"masks of {width}x{height} pixels for '{self.path}'",
+                    f"one of {outline['size'][1]}x{outline['size'][0]}",
+                    "Use the pictures that were labelled, or label these",
+                )
         if not self.normalized:
             return replace(self, width=width, height=height)
         scale = np.array([width, height, width, height], np.float32)
         area = self.area * np.float32(width * height)
-        return replace(self, boxes=self.boxes * scale, area=area, width=width, height=height, normalized=False)
+        sized = replace(self, boxes=self.boxes * scale, area=area, width=width, height=height, normalized=False)
+        if self.outlines is None:
+            return sized
+        outlines = (
+            outline if isinstance(outline, Mapping) else tuple(polygon * scale[:2] for polygon in outline)
+            for outline in self.outlines
+        )
+        return replace(sized, outlines=tuple(outlines))
 
 
 @dataclass(frozen=True, eq=False)

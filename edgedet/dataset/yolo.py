@@ -6,7 +6,7 @@
       data.yaml         class names, and where the splits lie (or classes.txt, obj.names: names only)
 
 The format of Darknet and Ultralytics (https://docs.ultralytics.com/datasets/detect). A line with an outline
-(``class x1 y1 x2 y2 x3 y3 ...``) counts as the box around it.
+(``class x1 y1 x2 y2 x3 y3 ...``) has the box around it.
 """
 
 from __future__ import annotations
@@ -14,9 +14,10 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from edgedet.class_names import class_names as read_names
 from edgedet.class_names import read_yaml
@@ -207,14 +208,16 @@ def _image(picture: Path, label: Path, classes: int) -> LabelledImage:
         raise DatasetError(f"text in '{label}'", str(error), "Correct or replace the file") from error
     lines = ((number, line.split()) for number, line in enumerate(text.splitlines(), 1))
     objects = [_object(values, classes, f"line {number} of '{label}'") for number, values in lines if values]
+    outlines = tuple((item.polygon,) for item in objects if item.polygon is not None)
     return LabelledImage(
         _image_id(picture),
         picture,
-        np.array([box for _, box, _ in objects], np.float32).reshape(-1, 4),
-        np.array([class_id for class_id, _, _ in objects], np.int64),
+        np.array([item.box for item in objects], np.float32).reshape(-1, 4),
+        np.array([item.class_id for item in objects], np.int64),
         np.zeros(len(objects), np.bool_),
-        np.array([area for _, _, area in objects], np.float32),
+        np.array([item.area for item in objects], np.float32),
         normalized=True,
+        outlines=outlines if len(outlines) == len(objects) else None,
     )
 
 
@@ -224,8 +227,16 @@ def _image_id(picture: Path) -> str:
     return str(Path(*parts[start:]))
 
 
-def _object(values: Sequence[str], classes: int, where: str) -> tuple[int, tuple[float, ...], float]:
-    """Return class id, box (left, top, right, bottom) and area of a line, all in fractions of the picture."""
+class _Object(NamedTuple):
+    """A line: class id, box (left, top, right, bottom), area and outline (K, 2), all in fractions of the picture."""
+
+    class_id: int
+    box: tuple[float, float, float, float]
+    area: float
+    polygon: npt.NDArray[np.float32] | None = None
+
+
+def _object(values: Sequence[str], classes: int, where: str) -> _Object:
     if len(values) != 5 and (len(values) < 7 or len(values) % 2 == 0):
         raise DatasetError(
             f"'class x y width height' (or an outline) in {where}", f"{len(values)} values", "Correct the line"
@@ -248,7 +259,8 @@ def _object(values: Sequence[str], classes: int, where: str) -> tuple[int, tuple
         )
     if len(numbers) == 5:
         x, y, width, height = coordinates.tolist()
-        return int(class_id), (x - width / 2, y - height / 2, x + width / 2, y + height / 2), width * height
+        return _Object(int(class_id), (x - width / 2, y - height / 2, x + width / 2, y + height / 2), width * height)
     xs, ys = coordinates[::2], coordinates[1::2]
     area = abs(float(xs @ np.roll(ys, 1) - ys @ np.roll(xs, 1))) / 2
-    return int(class_id), (float(xs.min()), float(ys.min()), float(xs.max()), float(ys.max())), area
+    box = (float(xs.min()), float(ys.min()), float(xs.max()), float(ys.max()))
+    return _Object(int(class_id), box, area, np.stack([xs, ys], axis=1).astype(np.float32))

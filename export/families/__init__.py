@@ -17,6 +17,7 @@ from edgedet.export.families.python import PythonFactory
 from edgedet.export.families.retinanet import RetinaNet
 from edgedet.export.families.rfdetr import RfDetr
 from edgedet.export.families.rtdetr import RtDetr
+from edgedet.export.families.segmentation import Segmentation
 from edgedet.export.families.ssd import Ssd
 from edgedet.export.families.torch_export import TorchExport
 from edgedet.export.families.torchscript import TorchScript
@@ -51,6 +52,7 @@ FAMILIES: tuple[type[Family], ...] = (
     Detr,
     RtDetr,
     RfDetr,
+    Segmentation,
     Torchvision,
     Transformers,
     TorchExport,

@@ -34,7 +34,7 @@ def decoded_rows(network: OnnxNetwork, per_cell: tuple[int, ...]) -> TensorSpec 
 def read_decoded_rows(
     network: OnnxNetwork, request: ExportRequest, rows: TensorSpec, convention: InputSpec
 ) -> LoadedModel:
-    """Read a network by its tensor of decoded boxes; raw grids beside it are left aside, mask prototypes are kept."""
+    """Read a network by its tensor of decoded boxes; raw grids beside it are left aside, mask prototypes make masks."""
     prototypes = [value for value in network.outputs if _is_prototypes(value, network.size)]
     masks = prototypes[0].shape[1] if prototypes else 0
     head = head_with_fragment(
@@ -46,7 +46,7 @@ def read_decoded_rows(
         input=picture_input(network, convention),
         class_names=usual_class_names(rows.shape[2] - 5 - masks),
         output_names=(rows.name, *(value.name for value in prototypes[:1])),
-        notes=("The mask prototypes are kept, but only boxes are read",) if masks else (),
+        task="instance" if masks else "detect",
     )
 
 

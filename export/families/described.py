@@ -60,7 +60,7 @@ class _Description:
     head: HeadSpec
     input: Mapping[str, Any] = field(default_factory=dict)
     name: str | None = None
-    task: Task = "detect"
+    task: Task | None = None
     class_names: tuple[str, ...] = ()
     outputs: tuple[TensorSpec, ...] = ()
 
@@ -97,12 +97,13 @@ def described_model(
         )
     known = {item.name for item in fields(_Description)}
     described = from_json(_Description, {key: value for key, value in merged.items() if key in known}, "spec")
+    head = head_from_spec(described.head)
     return LoadedModel(
         network=network,
-        head=head_from_spec(described.head),
+        head=head,
         input=_input_spec(described.input, request, shape),
         class_names=described.class_names or None,
-        task=described.task,
+        task=described.task or head.task,
         output_names=tuple(output.name for output in described.outputs) or None,
         name=described.name,
         tracer=tracer,

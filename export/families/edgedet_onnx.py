@@ -60,7 +60,6 @@ def _metadata(source: Source) -> dict[str, str]:
 def _spec(source: Source, network: OnnxNetwork, request: ExportRequest) -> ModelSpec:
     draft: dict[str, Any] = {
         "name": source.path.stem,
-        "task": "detect",
         "outputs": to_json(network.outputs),
         "input": to_json(picture_input(network, _USUAL_INPUT)),
     }
@@ -80,4 +79,6 @@ def _spec(source: Source, network: OnnxNetwork, request: ExportRequest) -> Model
             ) from error
     if request.class_names is not None:
         draft["class_names"] = list(request.class_names)
-    return ModelSpec.from_json(merge_fragment(draft, request.fragment))
+    merged = merge_fragment(draft, request.fragment)
+    spec = ModelSpec.from_json({"task": "detect", **merged})
+    return spec if "task" in merged else spec.replace(task=head_from_spec(spec.head).task)

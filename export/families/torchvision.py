@@ -1,18 +1,22 @@
-"""torchvision's detection models, by the name of their builder and a file with their weights.
+"""torchvision's models, by the name of their builder and a file with their weights.
+
+Semantic segmenters are in ``torchvision_segmenters.py``; what follows is of the detectors.
 
 One-stage models are exported as raw head outputs with the anchors in the spec: no NMS in the graph, which suits
-TensorRT best. Their ``transform`` (normalisation and resizing) becomes the InputSpec. Faster R-CNN has NMS and RoIAlign
-in its middle, so it comes whole, one picture a run, with finished boxes.
+TensorRT best. Their ``transform`` (normalisation and resizing) becomes the InputSpec. Faster and Mask R-CNN have NMS
+and RoIAlign in their middle, so they come whole, one picture a run, with finished boxes; Mask R-CNN with its masks of
+28x28 over each box, which the runtime pastes into the picture as torchvision itself does afterwards.
 
 torchvision resizes R-CNN-like models' pictures to a shorter side of 800 pixels, whatever shape comes out; here the size
 is fixed. The default holds a 4:3 picture at that scale.
 
 Source: torchvision.models.detection; Lin et al., "Focal Loss for Dense Object Detection" (RetinaNet), arXiv 1708.02002;
-Tian et al., "FCOS", arXiv 1904.01355.
+Tian et al., "FCOS", arXiv 1904.01355; He et al., "Mask R-CNN", arXiv 1703.06870.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import types
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -26,9 +30,10 @@ from edgedet.errors import ModelFileError, SpecError
 from edgedet.export.checkpoint import load_state_dict, peek
 from edgedet.export.families.family import Family, LoadedModel, Tracer
 from edgedet.export.families.state_dict import load_weights
+from edgedet.export.families.torchvision_segmenters import CLASS_LAYERS, load_segmenter
 from edgedet.export.request import ExportRequest
 from edgedet.export.source import Source
-from edgedet.model_spec import InputSpec
+from edgedet.model_spec import InputSpec, Task
 from edgedet.optional import require
 from edgedet.runtime.heads import AnchorBoxes, EndToEnd, Head
 
@@ -50,6 +55,7 @@ class _Kind:
         outputs: names of what `forward` returns.
         tracer: which exporter it needs.
         dynamic_batch: whether it takes several pictures.
+        task: what it answers with.
     """
 
     classes: Callable[[dict[str, Any]], int]
@@ -58,13 +64,17 @@ class _Kind:
     outputs: tuple[str, ...]
     tracer: Tracer = "dynamo"
     dynamic_batch: bool = True
+    task: Task = "detect"
 
 
 class Torchvision(Family):
-    """A torchvision detector; the part after the colon is the name of its builder."""
+    """A torchvision detector or segmenter; the part after the colon is the name of its builder."""
 
     name: ClassVar[str] = "torchvision"
-    takes: ClassVar[str] = "a state dict of torchvision.models.detection, as torchvision:ssd300_vgg16 and the like"
+    takes: ClassVar[str] = (
+        "a state dict of torchvision.models.detection or segmentation, as torchvision:ssd300_vgg16, "
+        "torchvision:fcn_resnet50 and the like"
+    )
     extra: ClassVar[str | None] = "torchvision"
 
     def recognises(self, source: Source) -> bool:
@@ -76,7 +86,7 @@ class Torchvision(Family):
         if source.kind != "checkpoint":
             return False
         names = peek(source.path).strings
-        heads = ("head.classification_head.", "roi_heads.box_predictor.")
+        heads = ("head.classification_head.", "roi_heads.box_predictor.", *CLASS_LAYERS.values())
         return any(name.startswith(heads) for name in names)
 
     def load(self, source: Source, request: ExportRequest) -> LoadedModel:
@@ -87,9 +97,9 @@ class Torchvision(Family):
             ModelFileError: if the weights do not fit it.
         """
         kind = _KINDS.get(request.variant or "")
-        if kind is None:
+        if kind is None and request.variant not in CLASS_LAYERS:
             raise SpecError(
-                f"--family torchvision:NAME with a NAME among {', '.join(_KINDS)}",
+                f"--family torchvision:NAME with a NAME among {', '.join((*_KINDS, *CLASS_LAYERS))}",
                 repr(request.family),
                 "Name the model that the weights belong to",
             )
@@ -97,6 +107,8 @@ class Torchvision(Family):
             raise ModelFileError(
                 "a file with a state dict", f"'{source.path}', a {source.kind} source", "Name another --family"
             )
+        if kind is None:
+            return load_segmenter(source, request)
         detection = require("torchvision.models.detection", extra=str(self.extra), purpose="exporting its detectors")
         weights = load_state_dict(source.path, trust=request.trust)
         try:
@@ -144,6 +156,7 @@ def _describe(model: Any, kind: _Kind, classes: int, request: ExportRequest) -> 
         output_names=kind.outputs,
         tracer=kind.tracer,
         dynamic_batch=kind.dynamic_batch,
+        task=kind.task,
         notes=() if fixed else (note,),
     )
 
@@ -214,11 +227,13 @@ def _rcnn_forward(self: Any, images: Any) -> tuple[Any, ...]:
     pictures = _image_list(images)
     proposals, _ = self.rpn(pictures, features)
     found = self.roi_heads(features, proposals, pictures.image_sizes)[0][0]
-    return found["boxes"], found["scores"], found["labels"]
+    masks = (found["masks"],) if "masks" in found else ()
+    return found["boxes"], found["scores"], found["labels"], *masks
 
 
-def _rcnn_head(_model: Any, _size: tuple[int, int]) -> Head:
-    return EndToEnd(packing="separate", batch_axis=False, class_offset=-1)
+def _rcnn_head(model: Any, _size: tuple[int, int]) -> Head:
+    masks = model.roi_heads.has_mask()
+    return EndToEnd(packing="separate", batch_axis=False, class_offset=-1, roi_masks=masks)
 
 
 def _per_anchor(key: str, anchors: int) -> Callable[[dict[str, Any]], int]:
@@ -234,6 +249,7 @@ _RCNN = _Kind(
     tracer="torchscript",
     dynamic_batch=False,
 )
+_MASK_RCNN = dataclasses.replace(_RCNN, outputs=(*_RCNN.outputs, "masks"), task="instance")
 _RETINANET = _Kind(
     _per_anchor("head.classification_head.cls_logits.weight", 9),
     _raw_forward,
@@ -262,5 +278,7 @@ _KINDS: dict[str, _Kind] = {
     "fasterrcnn_resnet50_fpn_v2": _RCNN,
     "fasterrcnn_mobilenet_v3_large_fpn": _RCNN,
     "fasterrcnn_mobilenet_v3_large_320_fpn": _RCNN,
+    "maskrcnn_resnet50_fpn": _MASK_RCNN,
+    "maskrcnn_resnet50_fpn_v2": _MASK_RCNN,
 }
 """Builder in torchvision.models.detection -> what it takes to export it."""

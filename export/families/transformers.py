@@ -1,19 +1,21 @@
-"""Hugging Face transformers: folders that ``save_pretrained`` wrote, of the DETR line of detectors.
+"""Hugging Face transformers: folders that ``save_pretrained`` wrote.
+
+Which architectures there are stands in ``transformers_detectors.py``, ``transformers_semantic.py`` and
+``transformers_panoptic.py``.
 
 Everything is read from the folder: architecture and class names from ``config.json``, weights from
 ``model.safetensors``, pre-processing from ``preprocessor_config.json``. Nothing is fetched and no code of the folder is
 run.
 
 Processors that keep a picture's aspect ratio (``shortest_edge``) lead to a fixed size here, into which the picture is
-stretched: these networks mask padding, and without padding there is nothing to mask.
-
-Source: each model's ``post_process_object_detection`` (softmax with a last "no object" column for DETR and YOLOS,
-sigmoid for the others).
+stretched: these networks mask padding, and without padding there is nothing to mask. EoMT has its size built in and
+does not mask padding: pictures are padded for it as its own processor pads them.
 """
 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import os
 from collections.abc import Iterator, Mapping
@@ -23,72 +25,86 @@ from typing import Any, ClassVar
 
 from edgedet.errors import ModelFileError, SpecError
 from edgedet.export.families.family import Family, LoadedModel
+from edgedet.export.families.transformers_detectors import DETECTORS
+from edgedet.export.families.transformers_kind import Kind
+from edgedet.export.families.transformers_panoptic import PANOPTIC
+from edgedet.export.families.transformers_semantic import SEMANTIC
 from edgedet.export.request import ExportRequest
 from edgedet.export.source import Source
 from edgedet.model_spec import InputSpec
 from edgedet.optional import require
-from edgedet.runtime.heads import Queries
 
 __all__ = ["Transformers"]
 
-_SOFTMAX = {"detr", "yolos", "table-transformer"}
-_SIGMOID = {"conditional_detr", "deformable_detr", "rt_detr", "rt_detr_v2", "d_fine"}
 _IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 _SIZE_MULTIPLE = 32
+_SQUARE_SIZE = 512
 # No look-up in a hub (read when the package is imported), and D-FINE's tracing is not held up by value checks (read
 # when the network runs).
 _ENVIRONMENT = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "TRANSFORMERS_DISABLE_TORCH_CHECK": "1"}
 
 
 class Transformers(Family):
-    """DETR, Conditional DETR, Deformable DETR, RT-DETR (v1, v2), D-FINE and YOLOS from a model folder."""
+    """DETR and its kin, RT-DETR (v1, v2), D-FINE, YOLOS; SegFormer; DETR panoptic, MaskFormer, Mask2Former, EoMT."""
 
     name: ClassVar[str] = "transformers"
-    takes: ClassVar[str] = "a folder with config.json and model.safetensors (DETR kin, RT-DETR, D-FINE, YOLOS)"
+    takes: ClassVar[str] = (
+        "a folder with config.json and model.safetensors (DETR kin, RT-DETR, D-FINE, YOLOS; semantic: SegFormer; "
+        "panoptic: DETR, MaskFormer, Mask2Former, EoMT)"
+    )
     extra: ClassVar[str | None] = "transformers"
 
     def recognises(self, source: Source) -> bool:
         """Tell whether the folder's config.json names one of the architectures."""
-        return source.kind == "folder" and _read_json(source.path / "config.json").get("model_type") in (
-            _SOFTMAX | _SIGMOID
-        )
+        return source.kind == "folder" and _kind(_read_json(source.path / "config.json")) is not None
 
     def load(self, source: Source, request: ExportRequest) -> LoadedModel:
         """Load the model with its weights in float32.
 
         Raises:
             ModelFileError: if the folder lacks its weights or they do not fit the configuration.
-            SpecError: if the architecture is no known detector.
+            SpecError: if the architecture is not known, or it is panoptic and nothing says which classes are things.
         """
         if source.kind != "folder":
             raise ModelFileError(
                 "a folder that save_pretrained wrote", f"the file '{source.path}'", "Pass the folder itself"
             )
         config = _read_json(source.path / "config.json")
-        kind = str(config.get("model_type"))
-        if kind not in _SOFTMAX | _SIGMOID:
+        kind = _kind(config)
+        if kind is None:
             raise SpecError(
-                f"a detector of transformers ({', '.join(sorted(_SOFTMAX | _SIGMOID))})",
-                f"model_type {kind!r} in '{source.path}'",
+                f"a model of transformers ({', '.join(sorted({*DETECTORS, *SEMANTIC, *PANOPTIC}))})",
+                f"model_type {config.get('model_type')!r} in '{source.path}'",
                 "Export another model",
             )
-        model = _load_model(source.path)
-        softmax = kind in _SOFTMAX or config.get("use_focal_loss") is False
+        model = _load_model(source.path, kind.loader)
         labels = {int(key): str(value) for key, value in model.config.id2label.items()}
-        spec, notes = _input_spec(source.path, request)
-        _answer_with_tuple(model)
+        names = tuple(labels[key] for key in sorted(labels))
+        padded = None if kind.padded_input is None else kind.padded_input(config)
+        spec, notes = _input_spec(source.path, request, padded, square=kind.square)
+        kind.prepare(model)
+        _answer_with_tuple(model, kind.fields)
         return LoadedModel(
             network=model,
-            head=Queries(activation="softmax" if softmax else "sigmoid", no_object=softmax),
+            head=kind.head(config, names, request),
             input=spec,
-            class_names=tuple(labels[key] for key in sorted(labels)),
-            output_names=("logits", "boxes"),
+            class_names=names,
+            task=kind.task,
+            output_names=kind.outputs,
             name=source.path.resolve().name,
+            dynamic_batch=kind.dynamic_batch,
             notes=notes,
         )
 
 
-def _load_model(path: Path) -> Any:
+def _kind(config: Mapping[str, Any]) -> Kind | None:
+    """Tell the architecture: by its name where that says more than the type of the model does."""
+    architectures = config.get("architectures")
+    name = str(architectures[0]) if isinstance(architectures, list) and architectures else ""
+    return PANOPTIC.get(name) or SEMANTIC.get(name) or DETECTORS.get(str(config.get("model_type")))
+
+
+def _load_model(path: Path, loader: str) -> Any:
     if not any(path.glob("*.safetensors")):
         raise ModelFileError(
             "model.safetensors in the folder",
@@ -98,7 +114,7 @@ def _load_model(path: Path) -> Any:
     package = _package()
     try:
         with _environment(), _quiet(package):
-            model, report = package.AutoModelForObjectDetection.from_pretrained(
+            model, report = getattr(package, loader).from_pretrained(
                 str(path),
                 local_files_only=True,
                 trust_remote_code=False,
@@ -126,20 +142,28 @@ def _load_model(path: Path) -> Any:
     return model.float().eval()
 
 
-def _answer_with_tuple(model: Any) -> None:
+def _answer_with_tuple(model: Any, fields: tuple[str, ...]) -> None:
     whole = model.forward
 
-    def forward(images: Any) -> tuple[Any, Any]:
+    def forward(images: Any) -> tuple[Any, ...]:
         with _environment():
             answer = whole(pixel_values=images)
-        return answer.logits, answer.pred_boxes
+        return tuple(getattr(answer, field) for field in fields)
 
     model.forward = forward
 
 
-def _input_spec(path: Path, request: ExportRequest) -> tuple[InputSpec, tuple[str, ...]]:
+def _input_spec(
+    path: Path, request: ExportRequest, padded: tuple[int, int] | None, *, square: bool
+) -> tuple[InputSpec, tuple[str, ...]]:
     processor = _read_json(path / "preprocessor_config.json") if (path / "preprocessor_config.json").is_file() else {}
-    size, fixed = _processor_size(processor)
+    size, fixed = (padded, True) if padded is not None else _processor_size(processor, square=square)
+    if padded is not None and request.size not in (None, padded):
+        raise SpecError(
+            f"a network that takes {padded[0]}x{padded[1]} pixels",
+            f"--imgsz for another size with '{path}', where it is built in",
+            "Leave out --imgsz",
+        )
     size = request.size or size
     notes = []
     if not processor:
@@ -162,12 +186,16 @@ def _input_spec(path: Path, request: ExportRequest) -> tuple[InputSpec, tuple[st
         std=(std[0] * scale, std[1] * scale, std[2] * scale),
         resize="stretch",
     )
+    if padded is not None:
+        spec = dataclasses.replace(spec, resize="letterbox", pad_position="bottom_right", pad_value=0)
     return spec, tuple(notes)
 
 
-def _processor_size(processor: Mapping[str, Any]) -> tuple[tuple[int, int], bool]:
+def _processor_size(processor: Mapping[str, Any], *, square: bool) -> tuple[tuple[int, int], bool]:
     """Return width and height, and whether the processor fixes them."""
-    size = processor.get("size")
+    size = processor.get("size", _SQUARE_SIZE if square else None)
+    if isinstance(size, int) and square:
+        return (size, size), True
     if isinstance(size, int):
         size = {"shortest_edge": size}
     if isinstance(size, Mapping) and "height" in size and "width" in size:

@@ -10,6 +10,13 @@
 | fastestdet | fastestdet.py | FastestDet: one scale, tanh centre, sigmoid size |
 | queries | queries.py | DETR, RT-DETR, D-FINE, RF-DETR: logits and boxes per query |
 | end_to_end | end_to_end.py | YOLOv10, v26, CenterNet, torchvision: finished boxes |
+| localizer | localizer.py | classification with localisation: class scores and one box for the picture |
+| grid_cells | grid_cells.py | the n x n grid of the first YOLO, one object a cell |
+| class_windows | class_windows.py | a classifier made fully convolutional: class scores of sliding windows |
+| class_scores | class_scores.py | FCN, DeepLab, LRASPP, SegFormer, U-Net: scores per class, at any stride |
+| class_map | class_map.py | segmenters with ArgMax inside: a class id per pixel |
+| query_masks | query_masks.py | DETR panoptic, MaskFormer, Mask2Former, EoMT: class and mask logits per query |
+| panoptic_deeplab | panoptic_deeplab.py | Panoptic-DeepLab: semantic logits, center heatmap, offsets to centers |
 """
 
 from __future__ import annotations
@@ -18,12 +25,19 @@ from edgedet.errors import SpecError
 from edgedet.model_spec import HeadSpec
 from edgedet.runtime.heads.anchor_boxes import AnchorBoxes
 from edgedet.runtime.heads.anchor_grid import AnchorGrid
+from edgedet.runtime.heads.class_map import ClassMapHead
+from edgedet.runtime.heads.class_scores import ClassScores
+from edgedet.runtime.heads.class_windows import ClassWindows
 from edgedet.runtime.heads.dense_boxes import DenseBoxes
 from edgedet.runtime.heads.distance_distributions import DistanceDistributions
 from edgedet.runtime.heads.end_to_end import EndToEnd
 from edgedet.runtime.heads.fastestdet import FastestDet
+from edgedet.runtime.heads.grid_cells import GridCells
 from edgedet.runtime.heads.head import BoxHead, Candidates, Head, MapHead, RawOutputs
+from edgedet.runtime.heads.localizer import Localizer
+from edgedet.runtime.heads.panoptic_deeplab import PanopticDeeplab
 from edgedet.runtime.heads.queries import Queries
+from edgedet.runtime.heads.query_masks import QueryMasks
 from edgedet.runtime.heads.yolox_grid import YoloxGrid
 from edgedet.schema import from_json
 
@@ -33,13 +47,20 @@ __all__ = [
     "AnchorGrid",
     "BoxHead",
     "Candidates",
+    "ClassMapHead",
+    "ClassScores",
+    "ClassWindows",
     "DenseBoxes",
     "DistanceDistributions",
     "EndToEnd",
     "FastestDet",
+    "GridCells",
     "Head",
+    "Localizer",
     "MapHead",
+    "PanopticDeeplab",
     "Queries",
+    "QueryMasks",
     "RawOutputs",
     "YoloxGrid",
     "head_from_spec",
@@ -56,6 +77,13 @@ HEADS: dict[str, type[Head]] = {
         FastestDet,
         Queries,
         EndToEnd,
+        Localizer,
+        GridCells,
+        ClassWindows,
+        ClassScores,
+        ClassMapHead,
+        QueryMasks,
+        PanopticDeeplab,
     )
 }
 """Name in the ModelSpec -> class."""

@@ -7,7 +7,15 @@ from collections.abc import Sequence
 from edgedet.errors import SpecError
 from edgedet.model_spec import TensorSpec
 
-__all__ = ["check_anchors", "check_axis", "check_channels", "check_count", "check_rank", "check_strides"]
+__all__ = [
+    "check_anchors",
+    "check_axis",
+    "check_channels",
+    "check_count",
+    "check_prototypes",
+    "check_rank",
+    "check_strides",
+]
 
 
 def check_count(outputs: Sequence[TensorSpec], names: Sequence[str], *, optional: int = 0) -> None:
@@ -89,6 +97,23 @@ def check_channels(
         f"{total} for {classes} class names",
         "Pass the right class names with --names, or correct the head's parameters",
     )
+
+
+def check_prototypes(outputs: Sequence[TensorSpec], coefficients: int) -> None:
+    """Hold the mask prototypes, where there are any, against the number of mask coefficients.
+
+    Raises:
+        SpecError: if they are not (B, coefficients, h, w).
+    """
+    for output in outputs:
+        check_rank(output, ("batch", "prototypes", "rows", "columns"))
+        check_axis(
+            output,
+            1,
+            coefficients,
+            f"{coefficients} mask prototypes, as many as head.mask_coefficients",
+            "Correct head.mask_coefficients, or the order of the outputs",
+        )
 
 
 def check_anchors(output: TensorSpec, axis: int, wanted: int, size: tuple[int, int], strides: tuple[int, ...]) -> None:

@@ -11,17 +11,19 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
 
 from edgedet.maps import ClassMap, PanopticMap
 from edgedet.masks import Masks
-from edgedet.model_spec import HeadSpec, TensorSpec
-from edgedet.runtime.preprocess import Placement
+from edgedet.model_spec import HeadSpec, Task, TensorSpec
 from edgedet.runtime.selection import Selection
 from edgedet.schema import to_json
+
+if TYPE_CHECKING:  # it brings OpenCV, which no head needs to be read and checked
+    from edgedet.runtime.preprocess import Placement
 
 __all__ = ["BoxHead", "Candidates", "Head", "MapHead", "RawOutputs"]
 
@@ -56,9 +58,11 @@ class Head(ABC):
 
     Class attributes:
         name: what the ModelSpec calls it; also the name of its file.
+        task: what a model with this layout answers with, where nothing says otherwise.
     """
 
     name: ClassVar[str]
+    task: ClassVar[Task] = "detect"
 
     @property
     def batched(self) -> bool:
@@ -116,13 +120,16 @@ class BoxHead(Head):
         xyxy: npt.NDArray[np.float32],
         placement: Placement,
         size: tuple[int, int],
-    ) -> Masks:
+    ) -> Masks | None:
         """Make the masks of the candidates that were kept; only called where ``has_masks``.
+
+        None where the spec leaves out the output that they are made from, because only the boxes are wanted.
 
         Args:
             outputs: the same as for ``decode``.
             location: (N,) where in the outputs the kept candidates came from.
-            xyxy: (N, 4) their boxes in source pixels, clipped to the picture; no mask reaches outside its box.
+            xyxy: (N, 4) their boxes in source pixels, clipped to the picture; no mask reaches further than the pixels
+                that its box touches.
             placement: where the picture lies in the network's input.
             size: width and height of the network's input in pixels.
         """
@@ -148,6 +155,7 @@ class MapHead(Head):
             outputs: in the spec's order, without the batch axis.
             placement: where the picture lies in the network's input.
             size: width and height of the network's input in pixels.
-            selection: ``confidence`` is the score below which a segment is left out (panoptic only).
+            selection: for panoptic heads ``confidence`` is the score below which a segment is left out (a head's own
+                threshold may be higher), and ``class_ids`` the classes whose segments are wanted.
             class_names: the model's, for the result.
         """

@@ -137,13 +137,16 @@ def choose_softmax(logits: Array, background: int | None, selection: Selection, 
     return chosen._replace(location=rows[chosen.location])
 
 
-def from_scores(xyxy: Array, score: Array, class_id: IntArray, selection: Selection) -> Candidates:
+def from_scores(
+    xyxy: Array, score: Array, class_id: IntArray, selection: Selection, location: IntArray | None = None
+) -> Candidates:
     """Build candidates from decoded boxes and final scores, which are held against the confidence exactly."""
     score = np.asarray(score, np.float32)
     keep = score >= selection.confidence
     if keep.all():
-        return Candidates(np.ascontiguousarray(xyxy, np.float32), score, class_id)
-    return Candidates(np.ascontiguousarray(xyxy[keep], np.float32), score[keep], class_id[keep])
+        return Candidates(np.ascontiguousarray(xyxy, np.float32), score, class_id, location)
+    kept = None if location is None else location[keep]
+    return Candidates(np.ascontiguousarray(xyxy[keep], np.float32), score[keep], class_id[keep], kept)
 
 
 def join(parts: Sequence[Candidates]) -> Candidates:

@@ -7,6 +7,7 @@
 | video | video.py | an annotated video |
 | json | json_lines.py | one JSON object a frame |
 | coco | coco_results.py | a COCO results file |
+| maps | maps.py | a folder of PNG files with class or segment ids |
 | window | window.py | nothing: shows annotated pictures on the screen |
 """
 
@@ -20,12 +21,13 @@ from edgedet.errors import SinkError
 from edgedet.runtime.capture import PictureSource, Source
 from edgedet.runtime.sinks.coco_results import CocoResultsSink, image_ids
 from edgedet.runtime.sinks.json_lines import JsonLinesSink
+from edgedet.runtime.sinks.maps import MapFolderSink, map_names
 from edgedet.runtime.sinks.pictures import PICTURE_FORMATS, PictureFileSink, PictureFolderSink
 from edgedet.runtime.sinks.sink import Sink
 from edgedet.runtime.sinks.video import VIDEO_FORMATS, VideoFileSink
 from edgedet.runtime.sinks.window import WindowSink
 
-__all__ = ["SINKS", "Sink", "default_out", "image_ids", "open_out"]
+__all__ = ["SINKS", "Sink", "default_out", "image_ids", "map_names", "open_out"]
 
 SINKS: dict[str, Callable[..., Sink]] = {
     "picture": PictureFileSink,
@@ -33,6 +35,7 @@ SINKS: dict[str, Callable[..., Sink]] = {
     "video": VideoFileSink,
     "json": JsonLinesSink,
     "coco": CocoResultsSink,
+    "maps": MapFolderSink,
     "window": WindowSink,
 }
 """Kind -> class."""

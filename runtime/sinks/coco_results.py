@@ -19,7 +19,7 @@ ImageId = Callable[[Frame], "int | str"]
 
 
 class CocoResultsSink:
-    """A list with one record an object, category ids being class ids.
+    """A list with one record an object, category ids being class ids; with a segmentation where the model makes masks.
 
     Args:
         path: file to write.

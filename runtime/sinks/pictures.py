@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -11,11 +12,12 @@ import numpy.typing as npt
 
 from edgedet.atomic_file import atomic_file
 from edgedet.errors import SinkError
+from edgedet.runtime.capture.frame import Frame
 from edgedet.runtime.capture.quiet import quiet_opencv
 from edgedet.runtime.sinks.place import check_place
 from edgedet.runtime.stream import StreamResult
 
-__all__ = ["PICTURE_FORMATS", "PictureFileSink", "PictureFolderSink"]
+__all__ = ["PICTURE_FORMATS", "PictureFileSink", "PictureFolderSink", "write_picture"]
 
 PICTURE_FORMATS = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 """Suffixes that can be written."""
@@ -36,7 +38,7 @@ class PictureFileSink:
 
     def write(self, result: StreamResult) -> bool:
         """Write the annotated picture; see ``Sink.write``."""
-        _save(self._path, result)
+        write_picture(self._path, result.annotated, result.frame)
         self.wrote = f"'{self._path}'"
         return True
 
@@ -63,7 +65,7 @@ class PictureFolderSink:
 
     def write(self, result: StreamResult) -> bool:
         """Write the annotated picture under a name of its own; see ``Sink.write``."""
-        _save(self._folder / self._name(result), result)
+        write_picture(self._folder / self._name(result), result.annotated, result.frame)
         self.wrote = f"'{self._folder}{os.sep}'"
         return True
 
@@ -80,15 +82,20 @@ class PictureFolderSink:
         return name
 
 
-def _save(path: Path, result: StreamResult) -> None:
-    if path.exists() and Path(result.frame.name).exists() and path.samefile(result.frame.name):
-        raise SinkError("an annotated picture beside its source", f"'{path}' for both", "Change --out")
-    data = _encode(path, result.annotated)
+def write_picture(path: Path, image: npt.NDArray[np.uint8] | npt.NDArray[np.uint16], frame: Frame) -> None:
+    """Write what was made of a frame as a picture file, in the format that the suffix names.
+
+    Raises:
+        SinkError: if the file is the frame's own, or cannot be written.
+    """
+    if path.exists() and Path(frame.name).exists() and path.samefile(frame.name):
+        raise SinkError("a file to write beside its source", f"'{path}' for both", "Change --out or --maps")
+    data = _encode(path, image)
     with atomic_file(path) as temporary:
         temporary.write_bytes(data)
 
 
-def _encode(path: Path, image: npt.NDArray[np.uint8]) -> bytes:
+def _encode(path: Path, image: npt.NDArray[np.integer[Any]]) -> bytes:
     try:
         encoded, data = cv2.imencode(path.suffix.lower(), image)
     except cv2.error as error:
@@ -98,6 +105,6 @@ def _encode(path: Path, image: npt.NDArray[np.uint8]) -> bytes:
     return data.tobytes()
 
 
-def _unencodable(path: Path, image: npt.NDArray[np.uint8]) -> SinkError:
+def _unencodable(path: Path, image: npt.NDArray[np.integer[Any]]) -> SinkError:
     size = f"{image.shape[1]}x{image.shape[0]}"
     return SinkError(f"a size that fits {path.suffix}", f"{size} for '{path}'", "Use .png for this picture")

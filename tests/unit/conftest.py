@@ -61,6 +61,42 @@ def fixed_rows_spec(batch: int | None, size: int = 64) -> ModelSpec:
     )
 
 
+COEFFICIENTS = np.array([[1], [1], [-1]], np.float32)
+"""Of the one prototype, which is above 0 in the left 24 of the input's 64 columns."""
+
+
+def masked_rows_model() -> onnx.ModelProto:
+    """The rows with mask coefficients, and the prototype; one picture, whose content does not matter."""
+    prototype = np.where(np.arange(16) < 6, np.float32(1), np.float32(-1)) + np.zeros((1, 1, 16, 1), np.float32)
+    weights = {"rows": np.concatenate([ROWS, COEFFICIENTS], axis=1)[None], "prototype": prototype}
+    graph = helper.make_graph(
+        [helper.make_node("Identity", ["rows"], ["output"]), helper.make_node("Identity", ["prototype"], ["masks"])],
+        "masked_rows",
+        [helper.make_tensor_value_info("images", TensorProto.FLOAT, [1, 3, 64, 64])],
+        [
+            helper.make_tensor_value_info("output", TensorProto.FLOAT, [1, len(ROWS), 7]),
+            helper.make_tensor_value_info("masks", TensorProto.FLOAT, [1, 1, 16, 16]),
+        ],
+        [numpy_helper.from_array(value, name) for name, value in weights.items()],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
+    spec = fixed_rows_spec(1).replace(
+        task="instance",
+        head=HeadSpec("end_to_end", {"packing": "rows", "mask_coefficients": 1}),
+        outputs=(TensorSpec("output", (1, len(ROWS), 7), "float32"), TensorSpec("masks", (1, 1, 16, 16), "float32")),
+    )
+    helper.set_model_props(model, spec.to_metadata())
+    return model
+
+
+@pytest.fixture
+def mask_model(tmp_path: Path) -> Path:
+    """The network of `masked_rows_model` as a file."""
+    path = tmp_path / "masks.onnx"
+    onnx.save(masked_rows_model(), path)
+    return path
+
+
 @pytest.fixture
 def write_model(tmp_path: Path) -> WriteModel:
     """Write the network with its spec and return the path: ``write_model(batch=None, stamped=True)``."""

@@ -20,8 +20,11 @@ from edgedet.runtime.selection import Selection
 
 SMALL = {
     "cpu_overhead": "--rounds 1 --tries 1 --pictures 320x240 --boxes 10 --contestants edgedet",
+    "instance_masks": "--rounds 1 --tries 1 --objects 20 --picture 320x240 --contestants edgedet",
     "memory": "--frames 30 --streams 3",
+    "semantic_map": "--rounds 1",
     "stream_throughput": "--rounds 1 --tries 1 --frames 5 --videos 320x240",
+    "tiled_8k": "--rounds 1 --tries 1 --picture 1200x900",
 }
 
 

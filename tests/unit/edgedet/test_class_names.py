@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from edgedet.class_names import COCO, COCO91, VOC, class_names, fit_class_names
+from edgedet.class_names import CITYSCAPES, COCO, COCO91, VOC, VOC21, class_names, fit_class_names
 from edgedet.errors import DatasetError, MissingDependencyError, SpecError
 
 
@@ -17,6 +17,8 @@ def test_known_lists_have_the_published_sizes() -> None:
     assert len(COCO) == len(set(COCO)) == 80
     assert len(VOC) == len(set(VOC)) == 20
     assert len(COCO91) == 91
+    assert len(VOC21) == 21
+    assert len(CITYSCAPES) == len(set(CITYSCAPES)) == 19
 
 
 @pytest.mark.parametrize(
@@ -27,13 +29,20 @@ def test_coco91_is_indexed_by_category_id(category_id: int, name: str) -> None:
     assert COCO91[category_id] == name
 
 
+def test_voc21_is_the_list_of_torchvision() -> None:
+    meta = pytest.importorskip("torchvision.models._meta")
+    assert list(VOC21[1:]) == meta._VOC_CATEGORIES[1:]
+
+
 def test_coco91_is_the_list_of_torchvision() -> None:
     meta = pytest.importorskip("torchvision.models._meta")
     ours = ["N/A" if name == "background" else name for name in COCO91]
     assert ours == ["N/A" if name == "__background__" else name for name in meta._COCO_CATEGORIES]
 
 
-@pytest.mark.parametrize(("text", "names"), [("coco", COCO), ("COCO91", COCO91), ("voc", VOC)])
+@pytest.mark.parametrize(
+    ("text", "names"), [("coco", COCO), ("COCO91", COCO91), ("voc", VOC), ("voc21", VOC21), ("cityscapes", CITYSCAPES)]
+)
 def test_lists_go_by_name(text: str, names: tuple[str, ...]) -> None:
     assert class_names(text) == names
 
@@ -82,7 +91,7 @@ def test_files_without_names_are_refused(tmp_path: Path, file: str, content: byt
 
 
 def test_an_unknown_name_says_what_there_is() -> None:
-    with pytest.raises(DatasetError, match="coco, coco91, voc, or a file of class names, got 'cocoo'"):
+    with pytest.raises(DatasetError, match="voc, voc21, cityscapes, or a file of class names, got 'cocoo'"):
         class_names("cocoo")
 
 

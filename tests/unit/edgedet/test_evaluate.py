@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +16,7 @@ from edgedet.class_names import COCO
 from edgedet.dataset import LabelledImage, read_labelled_set
 from edgedet.errors import DatasetError, MissingDependencyError, SpecError
 from edgedet.evaluate import evaluate
+from edgedet.masks import Mask, Masks
 from edgedet.results import Detections
 
 pytest.importorskip("pycocotools")
@@ -260,3 +263,109 @@ def shaken(random: np.random.Generator, image: LabelledImage) -> Detections:
     size = np.tile(image.boxes[:, 2:] - image.boxes[:, :2], 2)
     boxes = (image.boxes + random.normal(0, 0.05, image.boxes.shape) * size).astype(np.float32)
     return Detections(boxes, random.random(len(image)).astype(np.float32), image.class_id, COCO)
+
+
+def shaped(box: Box, bottom: float) -> Masks:
+    """The mask of a box down to a row."""
+    left, top, right, _ = map(int, box)
+    return Masks((Mask.from_bitmap(np.ones((int(bottom) - top, right - left), np.bool_), left, top),), 640, 480)
+
+
+def outlined(image: LabelledImage) -> LabelledImage:
+    """With the boxes themselves as outlines."""
+    corners = image.boxes[:, [0, 1, 2, 1, 2, 3, 0, 3]].reshape(-1, 4, 2)
+    return replace(image, outlines=tuple((polygon,) for polygon in corners))
+
+
+@pytest.mark.parametrize(("bottom", "ap"), [(100, 1), (76, 0.6), (74, 0.5), (49, 0)])
+def test_masks_count_by_their_own_overlap(bottom: float, ap: float) -> None:
+    """The box is right, the mask covers a part of it only."""
+    detections = replace(found((A, 0, 0.9)), masks=shaped(A, bottom))
+    result = evaluate([(outlined(labels((A, 0))), detections)], SAME)
+    assert result.mean_ap == pytest.approx(1)
+    assert result.masks is not None
+    assert result.masks.mean_ap == pytest.approx(ap)
+    assert [score.ap for score in result.masks.classes] == pytest.approx([ap])
+    value = result.to_json()
+    assert value["mAP"] == 1 and value["masks"]["mAP"] == pytest.approx(ap)
+    assert "images" not in value["masks"]
+
+
+@pytest.mark.parametrize("side", ["labels", "detections"])
+def test_masks_on_one_side_only_are_not_scored(side: str) -> None:
+    image, detections = labels((A, 0)), found((A, 0, 0.9))
+    if side == "labels":
+        image = outlined(image)
+    else:
+        detections = replace(detections, masks=shaped(A, 100))
+    whole = outlined(labels((A, 0))), replace(found((A, 0, 0.9)), masks=shaped(A, 100))
+    for pairs in ([whole, (image, detections)], [(image, detections), whole]):
+        result = evaluate(pairs, SAME)
+        assert result.masks is None and "masks" not in result.to_json()
+    empty = labels(), found()
+    assert evaluate([whole, empty], SAME).masks is not None
+
+
+def test_mask_scores_are_those_of_pycocotools_on_files(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Shifted digits: COCO's own loader of annotation files and results against pairs that never were files."""
+    coco = pytest.importorskip("pycocotools.coco")
+    cocoeval = pytest.importorskip("pycocotools.cocoeval")
+    file = root / "examples/digits/annotations.json"
+    labelled = read_labelled_set(file)
+    categories = [category["id"] for category in json.loads(file.read_text())["categories"]]
+    random = np.random.default_rng(0)
+    pairs = [(image, shifted(random, image)) for image in labelled.images]
+    truth = coco.COCO(str(file))
+    records = [record for image, found in pairs for record in found.to_coco(image.image_id, categories)]
+    for record in records:
+        del record["bbox"]  # or the area of the box would decide what is small
+    scorer = cocoeval.COCOeval(truth, truth.loadRes(records), "segm")
+    scorer.evaluate()
+    scorer.accumulate()
+    scorer.summarize()
+    result = evaluate(pairs, match_classes(labelled.class_names, labelled.class_names), max_detections=100)
+    capsys.readouterr()
+    assert result.masks is not None
+    figures = [result.masks.mean_ap, result.masks.mean_ap50, result.masks.mean_ap75]
+    assert figures == pytest.approx(scorer.stats[:3].tolist(), abs=1e-6)
+    sizes = [result.masks.mean_ap_small, result.masks.mean_ap_medium, result.masks.mean_ap_large]
+    assert sizes == pytest.approx([value if value >= 0 else math.nan for value in scorer.stats[3:6]], nan_ok=True)
+    assert 0.2 < figures[0] < figures[1] <= 1
+
+
+def test_real_outlines_filled_by_us_are_found_by_pycocotools(shared: Path, tmp_path: Path) -> None:
+    """A YOLO folder of outlines; the detections are the same outlines in our own rasterisation."""
+    (tmp_path / "images").symlink_to(shared / "coco/val/images")
+    (tmp_path / "labels").symlink_to(shared / "coco/val/polygons")
+    sizes = {
+        image.path.name: (image.width or 0, image.height or 0)
+        for image in read_labelled_set(shared / "coco/val").images
+    }
+    names = tuple(map(str, range(201)))
+    pairs = []
+    for image in read_labelled_set(tmp_path, class_names=names).images[:30]:
+        width, height = sizes[image.path.name]
+        sized = image.sized(width, height)
+        assert sized.outlines is not None
+        masks = tuple(Mask.from_polygons(polygons, width, height) for polygons in sized.outlines)
+        score = np.linspace(1, 0.5, len(sized), dtype=np.float32)
+        pairs.append((sized, Detections(sized.boxes, score, sized.class_id, names, masks=Masks(masks, width, height))))
+    result = evaluate(pairs, match_classes(names, names))
+    assert result.labels > 100 and result.masks is not None
+    assert result.mean_ap == pytest.approx(1, abs=1e-3)
+    assert result.masks.mean_ap50 > 0.98
+    assert result.masks.mean_ap > 0.8
+
+
+def shifted(random: np.random.Generator, image: LabelledImage) -> Detections:
+    assert image.outlines is not None
+    masks = []
+    for outline in image.outlines:
+        mask = Mask.from_rle(outline)
+        left, top = np.array([mask.left, mask.top]) + random.integers(-3, 4, 2)
+        space = image.width - mask.width, image.height - mask.height
+        masks.append(replace(mask, left=int(np.clip(left, 0, space[0])), top=int(np.clip(top, 0, space[1]))))
+    score = random.random(len(image)).astype(np.float32)
+    return Detections(
+        image.boxes, score, image.class_id, masks=Masks(tuple(masks), image.width or 0, image.height or 0)
+    )

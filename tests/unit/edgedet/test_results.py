@@ -10,6 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from edgedet.errors import DatasetError
+from edgedet.masks import Masks
 from edgedet.results import Detection, Detections
 
 NAMES = ("cat", "dog", "bird")
@@ -148,3 +150,55 @@ def test_where_keeps_the_fields_together(found):
     order = np.argsort(found.score)[::-1]
     there_and_back = found.where(order).where(np.argsort(order))
     assert_same(there_and_back, found, rtol=0)
+
+
+def with_masks() -> Detections:
+    bitmaps = np.zeros((2, 12, 15), np.bool_)
+    bitmaps[0, 2:8, 1:9] = np.random.default_rng(0).random((6, 8)) > 0.4
+    bitmaps[1, 6:8, 5:7] = True
+    return Detections(**vars(sample()) | {"class_id": np.array([2, 0]), "masks": Masks.from_bitmaps(bitmaps)})
+
+
+def test_as_many_masks_as_objects():
+    with pytest.raises(ValueError, match=r"Detections\.masks must hold 2 masks, got 0"):
+        Detections(**vars(sample()) | {"masks": Masks((), 4, 4)})
+
+
+def test_masks_stay_with_their_objects():
+    found = with_masks()
+    second = found.where(np.array([1]))
+    assert second.masks.area.tolist() == [4]
+    assert second.at(0).mask is found.masks.items[1] is found.at(1).mask
+    assert sample().at(0).mask is None
+
+
+def test_masks_in_json_and_coco_are_those_of_pycocotools():
+    coco = pytest.importorskip("pycocotools.mask")
+    found = with_masks()
+    records = json.loads(json.dumps(found.to_coco(7)))
+    lines = json.loads(json.dumps(found.to_json()))
+    for record, line, bitmap in zip(records, lines, found.masks.bitmaps(), strict=True):
+        assert record["segmentation"] == line["mask"]
+        theirs = coco.encode(np.asfortranarray(bitmap.astype(np.uint8)))
+        assert record["segmentation"] == {"size": theirs["size"], "counts": theirs["counts"].decode()}
+    assert "segmentation" not in sample().to_coco(7)[0] and "mask" not in sample().to_json()[0]
+
+
+def test_masks_survive_coco_and_supervision():
+    found = with_masks()
+    there = found.to_supervision()
+    assert there.mask.dtype == np.bool_
+    for back in (Detections.from_coco(found.to_coco(7), NAMES), Detections.from_supervision(there, NAMES)):
+        np.testing.assert_array_equal(back.masks.bitmaps(), found.masks.bitmaps())
+
+
+def test_outlines_become_masks_where_the_size_is_known():
+    square = {"bbox": [1, 1, 3, 2], "category_id": 1, "segmentation": [[1, 1, 4, 1, 4, 3, 1, 3]]}
+    assert Detections.from_coco([square], size=(6, 5)).masks.area.tolist() == [6]
+    assert Detections.from_coco([square]).masks is None
+    assert Detections.from_coco([square, square | {"segmentation": []}], size=(6, 5)).masks is None
+    rle = {"size": [5, 6], "counts": [7, 2, 21]}
+    mixed = Detections.from_coco([square, square | {"segmentation": rle}])
+    assert mixed.masks.area.tolist() == [6, 2]
+    with pytest.raises(DatasetError, match="6x6 pixels"):
+        Detections.from_coco([square | {"segmentation": rle}], size=(6, 6))

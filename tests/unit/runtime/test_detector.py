@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import cv2
 import numpy as np
+import onnx
 import pytest
 
 import edgedet
@@ -120,3 +121,25 @@ def test_a_spec_that_does_not_fit_is_refused(write_model, fragment, message):
     onnx.save(model, path)
     with pytest.raises((SpecError, ModelFileError), match=message):
         edgedet.load(path)
+
+
+def test_masks_are_made_of_what_is_kept(mask_model):
+    with edgedet.load(mask_model) as detector:
+        found = detector(np.full((128, 128, 3), 255, np.uint8))
+        nothing = detector.with_selection(Selection(confidence=1))(WHITE)
+    assert [item.class_name for item in found] == ["dog", "cat"]
+    expected = np.zeros((2, 128, 128), np.bool_)
+    expected[0, 16:48, 16:48] = expected[1, 60:120, 20:48] = True
+    np.testing.assert_array_equal(found.masks.bitmaps(), expected)
+    assert len(nothing) == len(nothing.masks) == 0
+    assert (nothing.masks.width, nothing.masks.height) == (64, 32)
+
+
+def test_masks_are_left_out_with_their_output(mask_model):
+    model = onnx.load(mask_model)
+    spec = ModelSpec.from_metadata({entry.key: entry.value for entry in model.metadata_props})
+    onnx.helper.set_model_props(model, spec.replace(outputs=spec.outputs[:1]).to_metadata())
+    onnx.save(model, mask_model)
+    with edgedet.load(mask_model) as detector:
+        found = detector(WHITE)
+    assert len(found) == 2 and found.masks is None

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from edgedet.masks import Masks
 from edgedet.results import Detections
 from edgedet.runtime.overlay import annotate, class_colour
 
@@ -103,3 +105,37 @@ coordinate = st.floats(-1e6, 1e6, width=32) | st.just(float("nan"))
 def test_any_picture_and_any_box(width, height, boxes):
     image = annotate(grey(width, height), detections(*boxes))
     assert image.shape == (height, width, 3) and image.dtype == np.uint8
+
+
+def masked(bitmaps: np.ndarray) -> Detections:
+    """One object a bitmap, each of a class of its own, with a box of one pixel in the corner."""
+    found = detections(*((0, 0, 1, 1) for _ in bitmaps))
+    return replace(found, masks=Masks.from_bitmaps(bitmaps))
+
+
+def test_masks_are_tinted_in_the_colour_of_their_class_with_a_contour_around_them():
+    bitmap = np.zeros((1, 200, 300), np.bool_)
+    bitmap[0, 100:180, 100:250] = True
+    image = annotate(grey(300, 200), masked(bitmap))
+    inside, outside = image[140, 175].astype(int), image[60, 280]
+    tint = np.array(class_colour(0)) - 128
+    assert (outside == 128).all()
+    np.testing.assert_allclose((inside - 128) / tint, 0.45, atol=0.02)
+    assert filled(image)[[100, 179, 140, 140], [175, 175, 100, 249]].all()
+
+
+def test_where_masks_overlap_the_best_one_is_on_top():
+    bitmaps = np.ones((2, 200, 300), np.bool_)
+    bitmaps[0, :, 150:] = False
+    image = annotate(grey(300, 200), masked(bitmaps))
+    only_second = annotate(grey(300, 200), masked(bitmaps).where(np.array([1])))
+    only_first = annotate(grey(300, 200), masked(bitmaps).where(np.array([0])))
+    np.testing.assert_array_equal(image[150, 75], only_first[150, 75])
+    np.testing.assert_array_equal(image[150, 225], only_second[150, 225])
+
+
+def test_masks_of_another_picture_or_without_pixels_are_left_out():
+    found = masked(np.ones((1, 80, 80), np.bool_))
+    image = annotate(grey(64, 64), found)
+    np.testing.assert_array_equal(image, annotate(grey(64, 64), replace(found, masks=None)))
+    annotate(grey(64, 64), masked(np.zeros((1, 64, 64), np.bool_)))

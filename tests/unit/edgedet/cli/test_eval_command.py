@@ -100,6 +100,28 @@ def test_json_on_standard_output_stands_alone(tmp_path: Path, write_model: Write
     assert "mAP 1.000" in errors
 
 
+def test_masks_are_scored_beside_boxes(tmp_path: Path, mask_model: Path, run: Run) -> None:
+    path = write_coco(tmp_path / "set")
+    document = json.loads(path.read_text())
+    for record in document["annotations"]:
+        left, top, _, height = record["bbox"]
+        record["segmentation"] = [[left, top, 48, top, 48, top + height, left, top + height]]
+    path.write_text(json.dumps(document))
+    code, text, errors = run(mask_model, "--data", path, "--json", tmp_path / "scores.json")
+    assert (code, errors) == (0, "")
+    rows = [line.split() for line in text.splitlines()]
+    assert ["Dog", "2", *["1.000"] * 4] in rows and ["all", "4", *["1.000"] * 4] in rows
+    assert "mAP75 1.000; masks: mAP 1.000, mAP50 1.000, mAP75 1.000 on 2 pictures" in text
+    scores = json.loads((tmp_path / "scores.json").read_text())
+    assert scores["masks"]["mAP"] == 1 and {row["AP"] for row in scores["masks"]["classes"]} == {1}
+
+
+def test_masks_without_labels_are_noted(tmp_path: Path, mask_model: Path, run: Run) -> None:
+    code, text, errors = run(mask_model, "--data", write_coco(tmp_path / "set"))
+    assert code == 0 and "mask" not in text
+    assert errors == "note: Masks are not scored, because not every object of the set has an outline"
+
+
 def test_thresholds_and_limit_reach_the_detector(tmp_path: Path, write_model: WriteModel, run: Run) -> None:
     options = ("--conf", 0.7, "--iou", 0.5, "--max-det", 10, "--limit", 1, "--multi-label", "--json", "-")
     _, text, _ = run(write_model(), "--data", write_coco(tmp_path), *options)

@@ -9,6 +9,7 @@ import pytest
 
 from edgedet.dataset import read_labelled_set
 from edgedet.errors import DatasetError
+from edgedet.rle import compress
 
 
 def document(**changes: Any) -> dict[str, Any]:
@@ -53,6 +54,42 @@ def test_ids_may_be_text(tmp_path: Path) -> None:
         json.dumps(document()).replace('"image_id": 7', '"image_id": "x"').replace('"id": 7', '"id": "x"')
     )
     assert [image.image_id for image in read_labelled_set(write(tmp_path, value)).images] == ["x", 9]
+
+
+SQUARE = [1, 1, 4, 1, 4, 3, 1, 3]
+RLE = {"size": [80, 100], "counts": [0, 8000]}
+
+
+def outlined(*segmentations: Any) -> dict[str, Any]:
+    record = {"image_id": 7, "category_id": 18, "bbox": [10, 20, 30, 40]}
+    return document(annotations=[record | {"segmentation": value} for value in segmentations])
+
+
+def test_outlines_are_polygons_or_run_lengths(tmp_path: Path) -> None:
+    path = write(tmp_path, outlined([SQUARE, [0, 0, 9, 0, 9, 9]], RLE, RLE | {"counts": compress(np.array([0, 8000]))}))
+    image = read_labelled_set(path).images[0]
+    assert image.outlines is not None
+    polygons, *run_lengths = image.outlines
+    assert [polygon.tolist() for polygon in polygons] == [[[1, 1], [4, 1], [4, 3], [1, 3]], [[0, 0], [9, 0], [9, 9]]]
+    assert [rle["size"] for rle in run_lengths] == [[80, 100]] * 2
+    assert image.sized(100, 80).outlines == image.outlines
+    assert read_labelled_set(path).images[1].outlines == ()
+
+
+@pytest.mark.parametrize(
+    "segmentation", [None, [], [[1, 2, 3, 4]], [[1, 2, 3, 4, 5]], [SQUARE, [1]], "text", RLE | {"counts": [1]}, {}, 5]
+)
+def test_what_is_no_outline_leaves_the_picture_without(tmp_path: Path, segmentation: Any) -> None:
+    image = read_labelled_set(write(tmp_path, outlined([SQUARE], segmentation))).images[0]
+    assert image.outlines is None
+    assert len(image) == 2
+
+
+def test_run_lengths_of_another_size_are_refused(tmp_path: Path) -> None:
+    value = outlined(RLE | {"size": [100, 80]})
+    image = read_labelled_set(write(tmp_path, value)).images[0]
+    with pytest.raises(DatasetError, match=r"masks of 100x80 pixels .*, got one of 80x100"):
+        image.sized(100, 80)
 
 
 @pytest.mark.parametrize(

@@ -36,6 +36,11 @@ def test_shapes_are_checked(changes: dict[str, Any]) -> None:
         labelled(**changes)
 
 
+def test_outlines_are_counted() -> None:
+    with pytest.raises(ValueError, match="outlines must hold 1 outlines, got 2"):
+        labelled(outlines=({"size": [1, 1], "counts": [1]},) * 2)
+
+
 def test_boxes_in_pixels_stay_as_they_are() -> None:
     image = labelled(width=20, height=10)
     assert image.sized(20, 10).boxes is image.boxes

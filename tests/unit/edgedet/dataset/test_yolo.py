@@ -45,6 +45,17 @@ def test_the_area_of_an_outline_is_its_own(tmp_path: Path) -> None:
     assert image.area.tolist() == [50]
 
 
+def test_outlines_are_kept_where_every_line_has_one(tmp_path: Path) -> None:
+    line = "1 0.1 0.2 0.5 0.2 0.5 0.6"
+    write(tmp_path, {"images/a.jpg": "", "labels/a.txt": line, "images/b.jpg": "", "images/c.jpg": ""})
+    write(tmp_path, {"labels/c.txt": f"{line}\n0 .5 .5 .1 .1"})
+    first, without_objects, mixed = read_labelled_set(tmp_path, class_names=NAMES).images
+    (polygons,) = first.sized(100, 50).outlines
+    np.testing.assert_allclose(polygons, [[[10, 10], [50, 10], [50, 30]]], rtol=1e-6)
+    assert without_objects.outlines == ()
+    assert mixed.outlines is None and mixed.sized(9, 9).outlines is None
+
+
 @pytest.mark.parametrize(
     ("files", "start"),
     [

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -10,9 +10,12 @@ import pytest
 from candidate_rows import Row, assert_same_candidates, tensor
 
 from edgedet.errors import SpecError
+from edgedet.model_spec import InputSpec
 from edgedet.runtime.heads import head_from_spec
 from edgedet.runtime.heads.dense_boxes import DenseBoxes
 from edgedet.runtime.nms import nms
+from edgedet.runtime.preprocess import place
+from edgedet.runtime.prototype_masks import prototype_masks
 from edgedet.runtime.selection import Selection
 
 SIZE = (640, 480)
@@ -121,6 +124,33 @@ def test_nan_never_passes_and_hides_no_other_class(layout: str) -> None:
     assert sorted(found.class_id.tolist()) == [0, 1, 2]
 
 
+@pytest.mark.parametrize("layout", ["channels_first", "anchors_first"])
+def test_masks_are_made_of_what_was_kept(layout: Literal["channels_first", "anchors_first"]) -> None:
+    head = DenseBoxes(layout=layout, mask_coefficients=3)
+    rng = np.random.default_rng(1)
+    coefficients = rng.normal(size=(3, 50)).astype(np.float32)
+    output = np.concatenate([raw_output(0, 2, 50), coefficients])
+    outputs = [output if layout == "channels_first" else output.T, rng.normal(size=(3, 120, 160)).astype(np.float32)]
+    found = head.decode(outputs, SIZE, Selection(confidence=0.5))
+    assert found.location is not None
+    np.testing.assert_array_equal(found.score, output[4:6, found.location].max(axis=0))
+    at = place(320, 240, InputSpec(*SIZE))
+    kept = np.arange(len(found))[::-2]
+    xyxy = at.to_source(found.xyxy[kept])
+    masks = head.masks(outputs, found.location[kept], xyxy, at, SIZE)
+    expected = prototype_masks(outputs[1], coefficients[:, found.location[kept]].T, xyxy, at, SIZE)
+    assert head.has_masks and masks is not None
+    np.testing.assert_array_equal(masks.bitmaps(), expected.bitmaps())
+    assert masks.area.sum() > 0
+
+
+def test_no_masks_without_prototypes() -> None:
+    head = DenseBoxes(mask_coefficients=3)
+    output, at = raw_output(0, 5, 9), place(64, 48, InputSpec(*SIZE))
+    assert head.masks([output], np.arange(1), np.zeros((1, 4), np.float32), at, SIZE) is None
+    assert not DenseBoxes().has_masks
+
+
 def test_a_score_equal_to_the_confidence_passes() -> None:
     output = np.array([[10, 10, 4, 4, 0.3]], np.float32).T
     assert len(DenseBoxes().decode([output], SIZE, Selection(confidence=0.3))) == 1
@@ -164,6 +194,8 @@ def test_check_takes(head: DenseBoxes, outputs: list[tuple[int, ...]]) -> None:
         (DenseBoxes(layout="anchors_first"), [(1, 84)], r"3 axes \(batch, locations, channels\)"),
         (DenseBoxes(), [(1, 84, 8400), (1, 32, 160, 160)], r"1 output \(boxes and scores\), got 2"),
         (DenseBoxes(mask_coefficients=32), [], r"1 to 2 outputs .*, got 0"),
+        (DenseBoxes(mask_coefficients=32), [(1, 116, 8400), (1, 16, 160, 160)], r"32 mask prototypes, .* axis 1 .*16"),
+        (DenseBoxes(mask_coefficients=32), [(1, 116, 8400), (1, 32, 25600)], r"batch, prototypes, rows, columns"),
     ],
 )
 def test_check_refuses(head: DenseBoxes, outputs: list[tuple[int, ...]], message: str) -> None:
