@@ -68,9 +68,13 @@ def read_source(state: ExportState) -> tuple[ExportState, str]:
         )
     for path, flag in ((output, "-o"), (request.report, "--report")):
         if path is not None and not os.access(path.parent, os.W_OK):
-            raise SinkError(f"a folder to write '{path}' into", "none that can be written", f"Choose another with {flag}")
+            raise SinkError(
+                f"a folder to write '{path}' into", "none that can be written", f"Choose another with {flag}"
+            )
     family = choose_family(source, request)
-    return state.to(source=source, family=family, output=output), f"{source.kind.replace('_', '.')}, family {family.name}"
+    return state.to(
+        source=source, family=family, output=output
+    ), f"{source.kind.replace('_', '.')}, family {family.name}"
 
 
 def load_network(state: ExportState) -> tuple[ExportState, str]:
@@ -110,7 +114,9 @@ def rewrite_graph(state: ExportState) -> tuple[ExportState, str]:
 
 def describe_model(state: ExportState) -> tuple[ExportState, str]:
     """Write the ModelSpec, with the user's fragment laid over it, and hold it against the network."""
-    assert state.loaded is not None and state.model is not None and state.source is not None and state.family is not None
+    assert (
+        state.loaded is not None and state.model is not None and state.source is not None and state.family is not None
+    )
     spec = ModelSpec.from_json(merge_fragment(_draft(state), state.request.fragment))
     if state.request.class_names is not None:
         spec = spec.replace(class_names=_asked_names(state.request.class_names, state.loaded))
@@ -226,7 +232,9 @@ def export_model(
 
 def _draft(state: ExportState) -> dict[str, Any]:
     """The ModelSpec as family and graph give it, before the user's fragment."""
-    assert state.loaded is not None and state.model is not None and state.source is not None and state.family is not None
+    assert (
+        state.loaded is not None and state.model is not None and state.source is not None and state.family is not None
+    )
     loaded, found = state.loaded, graph_outputs(state.model)
     return {
         "name": loaded.name or state.source.path.stem,
@@ -247,7 +255,7 @@ def _asked_names(names: tuple[str, ...], loaded: LoadedModel) -> tuple[str, ...]
 
 
 def _opset(model: onnx.ModelProto) -> int:
-    return next(entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx"))
+    return int(next(entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")))
 
 
 def _picture_input(model: onnx.ModelProto) -> TensorSpec:

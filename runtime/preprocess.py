@@ -44,7 +44,8 @@ class Placement:
         scale = np.array([self.source_width / self.width, self.source_height / self.height] * 2, np.float32)
         offset = np.array([self.left, self.top] * 2, np.float32)
         limit = np.array([self.source_width, self.source_height] * 2, np.float32)
-        return np.clip((xyxy - offset) * scale, 0, limit)
+        clipped: npt.NDArray[np.float32] = np.clip((xyxy - offset) * scale, 0, limit)
+        return clipped
 
 
 def place(source_width: int, source_height: int, spec: InputSpec) -> Placement:
@@ -99,7 +100,7 @@ class Preprocessor:
         shape = (3, spec.height, spec.width) if planar else (spec.height, spec.width, 3)
         tensor = np.empty((len(images), *shape), spec.dtype)
         placements = []
-        for target, image in zip(tensor, images):
+        for target, image in zip(tensor, images, strict=True):
             _check(image)
             placement = place(image.shape[1], image.shape[0], spec)
             resized = _resize(image, placement)
@@ -113,7 +114,7 @@ class Preprocessor:
     def _write_planes(self, resized: Image, target: Tensor, at: Placement) -> None:
         channels = cv2.split(resized)
         for plane, channel, scale, offset, pad in zip(
-            target, (channels[k] for k in self._order), self._scale, self._offset, self._pad
+            target, (channels[k] for k in self._order), self._scale, self._offset, self._pad, strict=True
         ):
             _fill_border(plane, at, pad)
             region = plane[at.top : at.top + at.height, at.left : at.left + at.width]
@@ -127,7 +128,7 @@ class Preprocessor:
         _normalise(resized, region, self._scale, self._offset)
 
 
-def _check(image: Image) -> None:
+def _check(image: object) -> None:
     if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
         got = f"{image.dtype} {image.shape}" if isinstance(image, np.ndarray) else type(image).__name__
         raise ImageError(

@@ -1,4 +1,4 @@
-"""Families: whose checkpoints and ONNX files the exporter knows, one file each, in the order in which they are asked."""
+"""Families: whose checkpoints and ONNX files the exporter knows, one file each, in the order they are asked."""
 
 from __future__ import annotations
 

@@ -37,8 +37,12 @@ _CONFIGS = {
 }
 _OUTPUTS = ("labels", "dets")
 """In the head's order; the network itself answers boxes first."""
-_PICTURES = {"mean": (123.675, 116.28, 103.53), "std": (58.395, 57.12, 57.375)}
 _PURPOSE = "exporting RF-DETR checkpoints"
+
+
+def _input_spec(width: int, height: int) -> InputSpec:
+    """RF-DETR's own normalisation, ImageNet's mean and deviation."""
+    return InputSpec(width, height, resize="stretch", mean=(123.675, 116.28, 103.53), std=(58.395, 57.12, 57.375))
 
 
 class RfDetr(Family):
@@ -93,7 +97,7 @@ def _from_checkpoint(source: Source, request: ExportRequest, config_name: str) -
     return LoadedModel(
         network=model,
         head=Queries(activation="sigmoid", no_object=names is not None and len(names) == logits - 1),
-        input=InputSpec(side, side, resize="stretch", **_PICTURES),
+        input=_input_spec(side, side),
         class_names=names,
         output_names=_OUTPUTS,
         dynamic_batch=False,
@@ -155,7 +159,7 @@ def _from_onnx(source: Source, request: ExportRequest) -> LoadedModel:
     return LoadedModel(
         network=source.onnx_model,
         head=Queries(activation="sigmoid", no_object=names is not None and len(names) == logits - 1),
-        input=InputSpec(size[0], size[1], resize="stretch", **_PICTURES),
+        input=_input_spec(*size),
         class_names=names,
         output_names=_OUTPUTS,
     )

@@ -33,6 +33,8 @@ __all__ = ["Transformers"]
 
 _SOFTMAX = {"detr", "yolos", "table-transformer"}
 _SIGMOID = {"conditional_detr", "deformable_detr", "rt_detr", "rt_detr_v2", "d_fine"}
+# Their decoders turn the batch into a constant while they are traced.
+_FIXED_BATCH = {"rt_detr", "rt_detr_v2", "d_fine"}
 _IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 _SIZE_MULTIPLE = 32
 # No look-up in a hub (read when the package is imported), and D-FINE's tracing is not held up by value checks (read
@@ -84,6 +86,7 @@ class Transformers(Family):
             class_names=tuple(labels[key] for key in sorted(labels)),
             output_names=("logits", "boxes"),
             name=source.path.resolve().name,
+            dynamic_batch=kind not in _FIXED_BATCH,
             notes=notes,
         )
 

@@ -94,7 +94,11 @@ def test_a_spec_file_describes_a_bare_network(write_model, tmp_path):
 @pytest.mark.parametrize(
     ("changes", "error", "message"),
     [
-        ({"class_names": ("only",) * 3, "fragment": {"head": {"name": "dense_boxes", "parameters": {}}}}, SpecError, "7 ="),
+        (
+            {"class_names": ("only",) * 3, "fragment": {"head": {"name": "dense_boxes", "parameters": {}}}},
+            SpecError,
+            "7 =",
+        ),
         ({"family": "abacus"}, SpecError, "abacus"),
         ({"fragment": {"colour": 1}}, SpecError, "colour"),
         ({"opset": 3}, ExportError, "opset"),
