@@ -98,7 +98,7 @@ def _named_family(request: ExportRequest, known: dict[str, Family]) -> Family:
     family = known.get(request.family_name or "")
     if family is not None:
         return family
-    if request.variant is not None and "." in (request.family_name or ""):
+    if request.variant is not None:
         return known[PythonFactory.name]
     raise SpecError(
         f"--family to be one of {', '.join(known)}, or package.module:factory",

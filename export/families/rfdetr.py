@@ -10,7 +10,9 @@ stretched to a square).
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping
+import contextlib
+import logging
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -88,7 +90,8 @@ def _from_checkpoint(source: Source, request: ExportRequest, config_name: str) -
     # Any path keeps the package from fetching its encoder's weights; it is not read here.
     config = getattr(configs, config_name)(num_classes=logits - 1, pretrain_weights=str(source.path), device="cpu")
     side = _side(request, int(config.resolution), int(config.patch_size) * int(config.num_windows))
-    model = networks.build_model_from_config(config)
+    with _quiet():
+        model = networks.build_model_from_config(config)
     load_weights(model, weights, source.path)
     model = model.float().eval()
     model.export()
@@ -102,6 +105,18 @@ def _from_checkpoint(source: Source, request: ExportRequest, config_name: str) -
         output_names=_OUTPUTS,
         dynamic_batch=False,
     )
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep back the package's notices on encoder weights that it does not load: the checkpoint brings them."""
+    log = logging.getLogger("rf-detr")
+    level = log.level
+    log.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        log.setLevel(level)
 
 
 def _row_count(weights: Mapping[str, Any], name: str, path: Path) -> int:

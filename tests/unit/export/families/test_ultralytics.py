@@ -155,11 +155,10 @@ def checkpoint(ultralytics: Any, folder: Path) -> Callable[[str], Path]:
 
 
 def let_fire(network: Any) -> None:
-    """Normalise every layer on a picture, then bias the head so that a few dozen boxes score above a half."""
+    """Normalise every layer on the pictures, then set the head so that dozens of boxes have distinct scores."""
     import torch
 
-    picture = torch.from_numpy(pictures()[0][..., ::-1].copy()).permute(2, 0, 1)[None] / 255
-    picture = torch.nn.functional.interpolate(picture, (SIZE, SIZE))
+    batch = torch.from_numpy(Preprocessor(InputSpec(SIZE, SIZE))(pictures())[0])
     for layer in network.modules():
         if isinstance(layer, torch.nn.BatchNorm2d):
             layer.momentum, layer.training = None, True
@@ -167,17 +166,24 @@ def let_fire(network: Any) -> None:
         network.eval()
         for layer in network.modules():
             layer.training = isinstance(layer, torch.nn.BatchNorm2d)
-        network(picture)
+        network(batch)
         network.eval()
         head = network.model[-1]
-        last = [branch[-1] for branches in (head.cv3, getattr(head, "one2one_cv3", None) or ()) for branch in branches]
-        spread: list[float] = []
-        hooks = [layer.register_forward_hook(lambda *call: spread.append(float(call[2].std()))) for layer in last]
-        network(picture)
-        for layer, hook, found in zip(last, hooks, spread, strict=True):
+        twins = (getattr(head, name, None) or () for name in ("cv2", "cv3", "one2one_cv2", "one2one_cv3"))
+        last = [branch[-1] for branches in twins for branch in branches]
+        spread: dict[Any, float] = {}
+        hooks = [
+            layer.register_forward_hook(lambda layer, _, answer: spread.update({layer: float(answer.std())}))
+            for layer in last
+        ]
+        network(batch)
+        for hook in hooks:
             hook.remove()
-            layer.weight.mul_(1.5 / max(found, 1e-6))
-            layer.bias.fill_(-4.5)
+        for layer in last:
+            layer.weight.mul_(0.7 / max(spread[layer], 1e-6))
+            # Scores without ties at 1, sides of one to three cells.
+            bins = torch.arange(head.reg_max).repeat(4) * -0.7
+            layer.bias.copy_(bins if len(layer.bias) == len(bins) != head.nc else torch.full_like(layer.bias, -2.2))
 
 
 def pictures() -> list[np.ndarray[Any, Any]]:
