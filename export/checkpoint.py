@@ -30,7 +30,7 @@ import numpy as np
 from edgedet.errors import ModelFileError, UntrustedFileError
 from edgedet.optional import require
 
-__all__ = ["PickleContents", "find_state_dict", "load_checkpoint", "load_state_dict", "peek", "refuse"]
+__all__ = ["PickleContents", "find_state_dict", "load_checkpoint", "load_state_dict", "peek", "refuse", "refuse_code"]
 
 _COMPUTED = "a name that it computes"
 _PLAIN_PREFIXES = ("torch._utils._rebuild_", "torch._tensor._rebuild_", "torch.serialization._get_layout")
@@ -208,6 +208,17 @@ def refuse(path: Path, wanted: Sequence[str]) -> UntrustedFileError:
         "Save its state_dict() and export that with --family package.module:factory, or pass --trust if you know "
         "where the file comes from",
     )
+
+
+def refuse_code(path: Path) -> None:
+    """Raise where reading the checkpoint would run more than rebuilding tensors takes; nothing is read for that.
+
+    Raises:
+        UntrustedFileError: with the names of what the pickle wants.
+    """
+    wanted = peek(path).suspicious
+    if wanted:
+        raise refuse(path, wanted)
 
 
 def load_state_dict(path: Path, *, trust: bool = False) -> dict[str, Any]:

@@ -61,7 +61,7 @@ def read_source(state: ExportState) -> tuple[ExportState, str]:
     """Tell what the file is, and whose; make sure that the results will have a place."""
     request = state.request
     source = open_source(request.source)
-    output = request.output or Path(f"{source.path.stem}.onnx")
+    output = request.output or _default_output(source.path)
     if output.exists() and output.samefile(source.path):
         raise ExportError(
             f"another file to write than the source '{source.path}'", "the same one", "Choose it with -o OUT.onnx"
@@ -228,6 +228,12 @@ def export_model(
         pictures=None if pictures is None else Path(pictures),
     )
     return run_export(request)
+
+
+def _default_output(source: Path) -> Path:
+    """The source's stem in the current folder; an ONNX file that lies there keeps its name, the export takes another."""
+    output = Path(f"{source.stem}.onnx")
+    return Path(f"{source.stem}.edgedet.onnx") if output.exists() and output.samefile(source) else output
 
 
 def _draft(state: ExportState) -> dict[str, Any]:

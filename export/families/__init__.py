@@ -6,6 +6,7 @@ import functools
 from importlib import metadata
 
 from edgedet.errors import SpecError, UnknownHeadError
+from edgedet.export.checkpoint import refuse_code
 from edgedet.export.families.centernet import CenterNet
 from edgedet.export.families.detr import Detr
 from edgedet.export.families.edgedet_onnx import EdgedetOnnx
@@ -78,6 +79,7 @@ def choose_family(source: Source, request: ExportRequest) -> Family:
     Raises:
         SpecError: if the family that was asked for does not exist.
         UnknownHeadError: if no family recognises the source, or several do.
+        UntrustedFileError: if nothing recognises a checkpoint that wants to run code.
     """
     known = families()
     if request.family is not None:
@@ -85,6 +87,8 @@ def choose_family(source: Source, request: ExportRequest) -> Family:
     recognised = [family for family in known.values() if family.recognises(source)]
     if len(recognised) == 1:
         return recognised[0]
+    if source.kind == "checkpoint" and not request.trust:
+        refuse_code(source.path)
     possible = recognised or [family for family in known.values() if family.fits(source)]
     names = ", ".join(family.name for family in possible) or "none of the known ones"
     raise UnknownHeadError(
