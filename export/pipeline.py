@@ -231,7 +231,7 @@ def export_model(
 
 
 def _default_output(source: Path) -> Path:
-    """The source's stem in the current folder; an ONNX file that lies there keeps its name, the export takes another."""
+    """The source's stem in the current folder; an ONNX source that lies there keeps its name."""
     output = Path(f"{source.stem}.onnx")
     return Path(f"{source.stem}.edgedet.onnx") if output.exists() and output.samefile(source) else output
 
