@@ -44,7 +44,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", metavar="FILE", help="write all figures here")
     parser.add_argument("--rounds", type=int, default=5, help="turns of each part at each size")
-    parser.add_argument("--frames", type=int, default=200, help="frames a turn")
+    parser.add_argument("--frames", type=int, default=300, help="frames a turn")
     parser.add_argument("--boxes", type=int, default=10, help="boxes to be found in the first frame, at most")
     parser.add_argument("--videos", nargs="+", default=SIZES, metavar="WxH", help="sizes of the video")
     parser.add_argument("--threads", type=int, default=2, help="processors and threads of every part")

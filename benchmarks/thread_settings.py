@@ -30,12 +30,14 @@ from edgedet.runtime.detector import Detector
 from edgedet.runtime.engines.onnxruntime import OnnxRuntimeEngine
 from edgedet.runtime.preprocess import Preprocessor
 
+SPINNING, DURATION = "session.intra_op.allow_spinning", "session.intra_op.spin_duration_us"
+STOP = "session.force_spinning_stop"
 SETTINGS: dict[str, dict[str, str]] = {
-    "spinning": {"session.intra_op.allow_spinning": "1"},
-    "spinning, stops with the run": {"session.intra_op.allow_spinning": "1", "session.force_spinning_stop": "1"},
-    "spinning for 50 us": {"session.intra_op.allow_spinning": "1", "session.intra_op.spin_duration_us": "50"},
-    "spinning for 300 us": {"session.intra_op.allow_spinning": "1", "session.intra_op.spin_duration_us": "300"},
-    "sleeping": {"session.intra_op.allow_spinning": "0"},
+    "spinning": {SPINNING: "1", DURATION: "-1", STOP: "0"},
+    "spinning, stops with the run": {SPINNING: "1", STOP: "1", DURATION: "-1"},
+    "spinning for 50 us": {SPINNING: "1", STOP: "1", DURATION: "50"},
+    "spinning for 5 us": {SPINNING: "1", STOP: "1", DURATION: "5"},
+    "sleeping": {SPINNING: "0"},
 }
 """The first is ONNX Runtime's default. ``spin_duration_us`` does nothing in releases that do not know it yet."""
 

@@ -1,11 +1,11 @@
 """edgedet: trained detectors and segmenters on embedded accelerators.
 
-    edgedet.export_model("model.pt", "model.onnx")      # -> ExportReport
-    detector = edgedet.load("model.onnx")               # -> Detector
-    answer = detector(image)                            # Detections, ClassMap or PanopticMap; the picture is BGR uint8
-                                                        # (H, W, 3), a path, or a list of them
-    with edgedet.open_stream(detector, "video.mp4") as stream:
-        for result in stream: ...
+edgedet.export_model("model.pt", "model.onnx")      # -> ExportReport
+detector = edgedet.load("model.onnx")               # -> Detector
+answer = detector(image)                            # Detections, ClassMap or PanopticMap; the picture is BGR uint8
+                                                    # (H, W, 3), a path, or a list of them
+with edgedet.open_stream(detector, "video.mp4") as stream:
+    for result in stream: ...
 """
 
 from __future__ import annotations

@@ -107,7 +107,7 @@ def open_stream(
 
     Args:
         detector: a detector, tiled or plain, or the path of a model to load (closed with the stream then).
-        source: an open `Source`, or a picture, folder, glob, video file, camera index, V4L2 device, or RTSP or HTTP
+        source: an open `Source`, or a picture, folder, glob, video file, camera index, V4L2 device, RTSP or HTTP
             address.
         policy: ``every`` frame, or the ``latest`` one; by the kind of source where None.
         selection: thresholds and limits in place of the detector's own.

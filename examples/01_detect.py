@@ -1,6 +1,6 @@
 """Export a trained model, detect in a picture, draw what was found.
 
-    python examples/01_detect.py
+python examples/01_detect.py
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Detect in a video with reading, pre-processing and inference overlapped, and see where the time goes.
 
-    python examples/02_stream.py                      # the digits video
-    python examples/02_stream.py model.onnx rtsp://camera/live
+python examples/02_stream.py                      # the digits video
+python examples/02_stream.py model.onnx rtsp://camera/live
 """
 
 from __future__ import annotations

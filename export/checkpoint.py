@@ -18,18 +18,19 @@ import pathlib
 import pickle
 import pickletools
 import types
+import warnings
 import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, cast
 
 import numpy as np
 
 from edgedet.errors import ModelFileError, UntrustedFileError
 from edgedet.optional import require
 
-__all__ = ["PickleContents", "find_state_dict", "load_checkpoint", "load_state_dict", "peek", "refuse"]
+__all__ = ["PickleContents", "find_state_dict", "load_checkpoint", "load_state_dict", "peek", "refuse", "refuse_code"]
 
 _COMPUTED = "a name that it computes"
 _PLAIN_PREFIXES = ("torch._utils._rebuild_", "torch._tensor._rebuild_", "torch.serialization._get_layout")
@@ -123,9 +124,9 @@ def _scan(stream: IO[bytes], found: dict[str, None], strings: dict[str, None]) -
         elif name == "MEMOIZE":
             memo[len(memo)] = recent[-1]
         elif name in ("PUT", "BINPUT", "LONG_BINPUT"):
-            memo[int(argument)] = recent[-1]
+            memo[cast(int, argument)] = recent[-1]
         elif name in ("GET", "BINGET", "LONG_BINGET"):
-            recent.append(memo.get(int(argument)))
+            recent.append(memo.get(cast(int, argument)))
         elif name not in ("FRAME", "PROTO"):
             recent.append(None)
         del recent[:-2]
@@ -187,7 +188,9 @@ def load_checkpoint(path: Path, *, trust: bool, stand_ins: Mapping[str, type] | 
     known = [(value, name) for name, value in allowed.items() if name in mentioned.globals]
     dtypes = [type(np.dtype(code)) for code in ("f2", "f4", "f8", "i1", "i4", "i8", "u1", "?")]
     try:
-        with torch.serialization.safe_globals([*known, *dtypes]):
+        with torch.serialization.safe_globals([*known, *dtypes]), warnings.catch_warnings():
+            # A pickle of a newer protocol than torch writes is read, or refused, all the same.
+            warnings.filterwarnings("ignore", message="Detected pickle protocol", category=UserWarning)
             return _read(path, lambda: torch.load(path, map_location="cpu", weights_only=True))
     except ModelFileError as error:
         wanted = [name for name in mentioned.suspicious if name not in allowed]
@@ -205,6 +208,17 @@ def refuse(path: Path, wanted: Sequence[str]) -> UntrustedFileError:
         "Save its state_dict() and export that with --family package.module:factory, or pass --trust if you know "
         "where the file comes from",
     )
+
+
+def refuse_code(path: Path) -> None:
+    """Raise where reading the checkpoint would run more than rebuilding tensors takes; nothing is read for that.
+
+    Raises:
+        UntrustedFileError: with the names of what the pickle wants.
+    """
+    wanted = peek(path).suspicious
+    if wanted:
+        raise refuse(path, wanted)
 
 
 def load_state_dict(path: Path, *, trust: bool = False) -> dict[str, Any]:

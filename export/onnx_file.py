@@ -41,7 +41,9 @@ def load_onnx(path: Path) -> onnx.ModelProto:
     try:
         onnx.checker.check_model(model)
     except (onnx.checker.ValidationError, ValueError) as error:
-        raise ModelFileError("a valid ONNX graph", f"'{path}': {str(error).strip().rstrip('.')}", "Export it again") from error
+        raise ModelFileError(
+            "a valid ONNX graph", f"'{path}': {str(error).strip().rstrip('.')}", "Export it again"
+        ) from error
     return model
 
 

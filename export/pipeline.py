@@ -61,16 +61,20 @@ def read_source(state: ExportState) -> tuple[ExportState, str]:
     """Tell what the file is, and whose; make sure that the results will have a place."""
     request = state.request
     source = open_source(request.source)
-    output = request.output or Path(f"{source.path.stem}.onnx")
+    output = request.output or _default_output(source.path)
     if output.exists() and output.samefile(source.path):
         raise ExportError(
             f"another file to write than the source '{source.path}'", "the same one", "Choose it with -o OUT.onnx"
         )
     for path, flag in ((output, "-o"), (request.report, "--report")):
         if path is not None and not os.access(path.parent, os.W_OK):
-            raise SinkError(f"a folder to write '{path}' into", "none that can be written", f"Choose another with {flag}")
+            raise SinkError(
+                f"a folder to write '{path}' into", "none that can be written", f"Choose another with {flag}"
+            )
     family = choose_family(source, request)
-    return state.to(source=source, family=family, output=output), f"{source.kind.replace('_', '.')}, family {family.name}"
+    return state.to(
+        source=source, family=family, output=output
+    ), f"{source.kind.replace('_', '.')}, family {family.name}"
 
 
 def load_network(state: ExportState) -> tuple[ExportState, str]:
@@ -110,7 +114,9 @@ def rewrite_graph(state: ExportState) -> tuple[ExportState, str]:
 
 def describe_model(state: ExportState) -> tuple[ExportState, str]:
     """Write the ModelSpec, with the user's fragment laid over it, and hold it against the network."""
-    assert state.loaded is not None and state.model is not None and state.source is not None and state.family is not None
+    assert (
+        state.loaded is not None and state.model is not None and state.source is not None and state.family is not None
+    )
     spec = ModelSpec.from_json(merge_fragment(_draft(state), state.request.fragment))
     if state.request.class_names is not None:
         spec = spec.replace(class_names=_asked_names(state.request.class_names, state.loaded))
@@ -226,9 +232,17 @@ def export_model(
     return run_export(request)
 
 
+def _default_output(source: Path) -> Path:
+    """The source's stem in the current folder; an ONNX source that lies there keeps its name."""
+    output = Path(f"{source.stem}.onnx")
+    return Path(f"{source.stem}.edgedet.onnx") if output.exists() and output.samefile(source) else output
+
+
 def _draft(state: ExportState) -> dict[str, Any]:
     """The ModelSpec as family and graph give it, before the user's fragment."""
-    assert state.loaded is not None and state.model is not None and state.source is not None and state.family is not None
+    assert (
+        state.loaded is not None and state.model is not None and state.source is not None and state.family is not None
+    )
     loaded, found = state.loaded, graph_outputs(state.model)
     return {
         "name": loaded.name or state.source.path.stem,
@@ -249,7 +263,7 @@ def _asked_names(names: tuple[str, ...], loaded: LoadedModel) -> tuple[str, ...]
 
 
 def _opset(model: onnx.ModelProto) -> int:
-    return next(entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx"))
+    return int(next(entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")))
 
 
 def _picture_input(model: onnx.ModelProto) -> TensorSpec:

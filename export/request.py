@@ -19,7 +19,8 @@ class ExportRequest:
 
     Attributes:
         source: the checkpoint or ONNX file, or a folder that holds one.
-        output: the ONNX file to write; beside the working folder's root under the source's stem where None.
+        output: the ONNX file to write; where None, ``<source's stem>.onnx`` in the current folder, or
+            ``<stem>.edgedet.onnx`` where that is the source itself.
         family: name of a family, with a variant after a colon where it needs one (``torchvision:ssd300_vgg16``), or
             ``package.module:factory`` for a module of the user's own.
         size: width and height of the network's input in pixels.

@@ -74,7 +74,8 @@ def run_network(network: Any, tensor: npt.NDArray[Any]) -> list[npt.NDArray[Any]
     """
     torch = require("torch", extra="torch", purpose="running a torch network")
     runner = network.module() if isinstance(network, torch.export.ExportedProgram) else network
-    with torch.inference_mode():
+    # Not inference mode: what a script keeps of such a run could not be traced afterwards.
+    with torch.no_grad():
         answer = runner(torch.from_numpy(tensor))
     outputs = (answer,) if isinstance(answer, torch.Tensor) else answer
     if not isinstance(outputs, (tuple, list)) or not all(isinstance(output, torch.Tensor) for output in outputs):
@@ -90,7 +91,7 @@ def _trace_module(torch: Any, loaded: LoadedModel, batch: Batch, opset: int | No
     dynamic = batch == "dynamic" or (batch is None and loaded.dynamic_batch)
     if dynamic and not loaded.dynamic_batch:
         raise ExportError(
-            "a network that takes any number of pictures", "one whose batch is fixed to 1", "Leave out --batch dynamic"
+            "a network that takes any number of pictures", "one whose batch is fixed", "Leave out --batch dynamic"
         )
     # Two pictures: torch.export takes a sample dimension of 1 for a constant, and a baked-in 1 shows at once.
     count = 2 if dynamic else (batch if isinstance(batch, int) else loaded.input.batch or 1)
@@ -103,7 +104,14 @@ def _trace_module(torch: Any, loaded: LoadedModel, batch: Batch, opset: int | No
             _write_shapes(model, [output.shape for output in outputs])
         return model
     shapes = ({0: torch.export.Dim("batch", min=1)},) if dynamic else None
-    return _with_dynamo(torch, loaded.network, sample, names, shapes, opset)
+    model = _with_dynamo(torch, loaded.network, sample, names, shapes, opset)
+    if dynamic and model.graph.input[0].type.tensor_type.shape.dim[0].HasField("dim_value"):
+        raise ExportError(
+            "a network that takes any number of pictures",
+            "one whose code turns the batch into a constant",
+            "Pass --batch 1, or take the constant out of the module's forward",
+        )
+    return model
 
 
 def _dry_run(loaded: LoadedModel, sample: Any, dynamic: bool) -> list[npt.NDArray[Any]]:
@@ -200,7 +208,7 @@ def _write_shapes(model: onnx.ModelProto, shapes: list[tuple[int, ...]]) -> None
 
 def _exported(export: Callable[[], Any]) -> Any:
     try:
-        with _quiet():
+        with _quiet(), require("torch", extra="torch", purpose="tracing").no_grad():
             return export()
     except Exception as error:  # the exporters pass on whatever torch, onnxscript or the network raises
         raise ExportError(
@@ -296,6 +304,9 @@ def _culprit(error: BaseException) -> str:
 
 def _first_line(error: BaseException) -> str:
     lines = str(error).strip().splitlines()
+    if lines and "TorchScript interpreter" in lines[0]:
+        # The interpreter writes its whole stack first.
+        return lines[-1].rstrip(".")
     return f"{type(error).__name__}: {lines[0].rstrip('.')}" if lines else type(error).__name__
 
 

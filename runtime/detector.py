@@ -79,8 +79,9 @@ class Detector(Generic[Answer]):
         """Return a detector with other thresholds on the same engine."""
         return Detector(self.spec, self.engine, selection)
 
+    # To the type checker a path as text is also a list of one-letter paths; the first signature wins.
     @overload
-    def __call__(self, pictures: Picture) -> Answer: ...
+    def __call__(self, pictures: Picture) -> Answer: ...  # type: ignore[overload-overlap]
     @overload
     def __call__(self, pictures: Sequence[Picture]) -> list[Answer]: ...
     def __call__(self, pictures: Picture | Sequence[Picture]) -> Answer | list[Answer]:
@@ -183,7 +184,7 @@ class Detector(Generic[Answer]):
         size = (3, spec.height, spec.width) if spec.layout == "NCHW" else (spec.height, spec.width, 3)
         wanted = (spec.batch if spec.batch is not None else -1, *size)
         found = inputs[0].shape
-        if len(found) != 4 or any(-1 not in pair and pair[0] != pair[1] for pair in zip(wanted, found)):
+        if len(found) != 4 or any(-1 not in pair and pair[0] != pair[1] for pair in zip(wanted, found, strict=True)):
             raise SpecError(
                 f"an input tensor of {list(wanted)} ({spec.layout})", str(list(found)), "Correct input in the spec"
             )

@@ -139,7 +139,7 @@ def _greedy(xyxy: FloatArray, class_id: npt.NDArray[Any], iou: float, limit: int
 
 def _suppresses(xyxy: FloatArray, class_id: npt.NDArray[Any], iou: float) -> BoolArray:
     """Return (N, N): whether the row's candidate, if it is kept, drops the later one of the column."""
-    above = np.triu(iou_matrix(xyxy, xyxy) > np.float32(iou), k=1)
+    above: BoolArray = np.triu(iou_matrix(xyxy, xyxy) > np.float32(iou), k=1)
     if class_id[0] != class_id[-1]:
         above &= class_id[:, None] == class_id
     return above

@@ -45,7 +45,8 @@ class Placement:
         offset = np.array([self.left, self.top] * 2, np.float32)
         limit = np.array([self.source_width, self.source_height] * 2, np.float32)
         boxes: npt.NDArray[np.float32] = (xyxy - offset) * scale
-        return np.clip(boxes, 0, limit) if clip else boxes
+        clipped: npt.NDArray[np.float32] = np.clip(boxes, 0, limit)
+        return clipped if clip else boxes
 
 
 def place(source_width: int, source_height: int, spec: InputSpec) -> Placement:
@@ -100,7 +101,7 @@ class Preprocessor:
         shape = (3, spec.height, spec.width) if planar else (spec.height, spec.width, 3)
         tensor = np.empty((len(images), *shape), spec.dtype)
         placements = []
-        for target, image in zip(tensor, images):
+        for target, image in zip(tensor, images, strict=True):
             check_image(image)
             placement = place(image.shape[1], image.shape[0], spec)
             resized = _resize(image, placement)
@@ -114,7 +115,7 @@ class Preprocessor:
     def _write_planes(self, resized: Image, target: Tensor, at: Placement) -> None:
         channels = cv2.split(resized)
         for plane, channel, scale, offset, pad in zip(
-            target, (channels[k] for k in self._order), self._scale, self._offset, self._pad
+            target, (channels[k] for k in self._order), self._scale, self._offset, self._pad, strict=True
         ):
             _fill_border(plane, at, pad)
             region = plane[at.top : at.top + at.height, at.left : at.left + at.width]
@@ -128,7 +129,7 @@ class Preprocessor:
         _normalise(resized, region, self._scale, self._offset)
 
 
-def check_image(image: Image) -> None:
+def check_image(image: object) -> None:
     """Refuse what is no picture.
 
     Raises:

@@ -1,9 +1,12 @@
 """The live loop: reading, pre-processing, inference and post-processing of one source, overlapped.
 
-    source.read  ->  [2]  ->  preprocess  ->  [1]  ->  infer  ->  [1]  ->  postprocess, in the caller's own thread
+    source.read  ->  [2]  ->  preprocess  ->  [1]  ->  infer  ->  [2]  ->  postprocess, in the caller's own thread
 
-Three threads, joined by channels that hold as many items as the brackets say, so a slow stage holds back the ones
-before it and memory stays constant. Order is kept. The post-processing of a frame runs while the next one is inferred.
+Threads, joined by channels that hold as many items as the brackets say, so a slow stage holds back the ones before it
+and memory stays constant. Order is kept. The post-processing of a frame runs while the next one is inferred.
+
+Where every frame counts, two frames are inferred at a time: within a run the threads of an engine wait for each other
+again and again, and the second frame fills these gaps. With ``latest`` it is one, since two take longer to answer.
 """
 
 from __future__ import annotations
@@ -14,6 +17,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal
@@ -105,7 +109,10 @@ class StreamResult:
 
 @dataclass(eq=False)
 class _Job:
-    """A frame on its way: ``payload`` is what the last stage made of it, ``spent`` the milliseconds of each stage."""
+    """A frame on its way: ``payload`` is what the last stage made of it, ``spent`` the milliseconds of each stage.
+
+    After ``infer`` the payload is a future, so that frames stand in order before their answers are there.
+    """
 
     frame: Frame
     payload: Any
@@ -151,7 +158,8 @@ class Stream:
         self._detector = detector
         self._owns_detector = owns_detector
         self._threads: list[threading.Thread] = []
-        self._channels: list[Channel[_Item]] = [Channel(1 if self.policy == "latest" else 2), Channel(1), Channel(1)]
+        self._in_flight = 1 if self.policy == "latest" else 2
+        self._channels: list[Channel[_Item]] = [Channel(self._in_flight), Channel(1), Channel(self._in_flight)]
         self._ended = False
         self._tally = _Tally()
         # The threads know the channels only, never the stream, so a stream that nobody holds is collected and its
@@ -178,6 +186,7 @@ class Stream:
                 raise item.error
             raise StopIteration
         try:
+            item.payload = item.payload.result()
             item = _timed(self._postprocess, item)
         except BaseException:
             self.close()
@@ -211,7 +220,7 @@ class Stream:
         stages: list[tuple[str, Callable[..., None], tuple[Any, ...]]] = [
             ("capture", _run_capture, (self.source, put, captured)),
             ("preprocess", _run_stage, (lambda job: detector.preprocess([job.frame.image]), captured, prepared)),
-            ("infer", _run_stage, (lambda job: detector.infer(job.payload), prepared, raw)),
+            *[("infer", _run_infer, (detector.infer, prepared, raw, threading.Lock()))] * self._in_flight,
         ]
         for name, work, arguments in stages:
             thread = threading.Thread(target=work, args=arguments, name=f"edgedet-{name}", daemon=True)
@@ -255,6 +264,34 @@ def _run_stage(function: Callable[[_Job], Any], inbox: Channel[_Item], outbox: C
             if isinstance(item, _End):
                 return
             del item
+    except ChannelClosedError:
+        pass
+
+
+def _run_infer(
+    function: Callable[[Any], Any], inbox: Channel[_Item], outbox: Channel[_Item], order: threading.Lock
+) -> None:
+    """Infer beside others of its kind; whoever takes a frame passes it on at once, with a future for the answer."""
+    try:
+        while True:
+            with order:
+                item = inbox.get()
+                if isinstance(item, _End):
+                    outbox.put(item)
+                    inbox.close()  # ends the others
+                    return
+                prepared, item.payload = item.payload, Future()
+                answer: Future[Any] = item.payload
+                outbox.put(item)
+            start = time.perf_counter()
+            try:
+                result = function(prepared)
+            except BaseException as error:  # noqa: BLE001  # the caller's thread raises it
+                answer.set_exception(error)
+                return
+            item.spent.append(_milliseconds_since(start))
+            answer.set_result(result)
+            del item, prepared, answer, result
     except ChannelClosedError:
         pass
 

@@ -12,11 +12,17 @@ from cpu_torchvision import load_stand_ins
 ROOT = Path(__file__).resolve().parents[1]
 
 
+OFFLINE = {"YOLO_OFFLINE": "True", "YOLO_AUTOINSTALL": "False", "HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1"}
+"""Keeps the packages that tests compare with off the network and from installing others."""
+
+
 def pytest_configure(config: pytest.Config) -> None:
-    """Let torchvision load beside a CPU build of torch, and no test fail for being slow on a busy machine."""
+    """Prepare what is the same for all tests: packages that stay offline, torchvision, no deadlines."""
+    os.environ.update(OFFLINE)
     hypothesis.settings.register_profile("edgedet", deadline=None)
     hypothesis.settings.load_profile("edgedet")
     if config.cache is not None:
+        os.environ.setdefault("YOLO_CONFIG_DIR", str(config.cache.mkdir("ultralytics")))
         load_stand_ins(config.cache.mkdir("cpu_torchvision"))
 
 

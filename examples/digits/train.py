@@ -36,7 +36,7 @@ _REPORT_STEPS = 50
 class TrainConfig:
     """Settings of one training run; `ema_decay` is per step, `warmup` is in steps, the rates are AdamW's."""
 
-    steps: int = 2600
+    steps: int = 3600
     batch: int = 16
     learning_rate: float = 3e-3
     weight_decay: float = 0.02

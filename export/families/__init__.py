@@ -1,4 +1,4 @@
-"""Families: whose checkpoints and ONNX files the exporter knows, one file each, in the order in which they are asked."""
+"""Families: whose checkpoints and ONNX files the exporter knows, one file each, in the order they are asked."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import functools
 from importlib import metadata
 
 from edgedet.errors import SpecError, UnknownHeadError
+from edgedet.export.checkpoint import refuse_code
 from edgedet.export.families.centernet import CenterNet
 from edgedet.export.families.detr import Detr
 from edgedet.export.families.edgedet_onnx import EdgedetOnnx
@@ -80,6 +81,7 @@ def choose_family(source: Source, request: ExportRequest) -> Family:
     Raises:
         SpecError: if the family that was asked for does not exist.
         UnknownHeadError: if no family recognises the source, or several do.
+        UntrustedFileError: if nothing recognises a checkpoint that wants to run code.
     """
     known = families()
     if request.family is not None:
@@ -87,6 +89,8 @@ def choose_family(source: Source, request: ExportRequest) -> Family:
     recognised = [family for family in known.values() if family.recognises(source)]
     if len(recognised) == 1:
         return recognised[0]
+    if source.kind == "checkpoint" and not request.trust:
+        refuse_code(source.path)
     possible = recognised or [family for family in known.values() if family.fits(source)]
     names = ", ".join(family.name for family in possible) or "none of the known ones"
     raise UnknownHeadError(
@@ -100,7 +104,7 @@ def _named_family(request: ExportRequest, known: dict[str, Family]) -> Family:
     family = known.get(request.family_name or "")
     if family is not None:
         return family
-    if request.variant is not None and "." in (request.family_name or ""):
+    if request.variant is not None:
         return known[PythonFactory.name]
     raise SpecError(
         f"--family to be one of {', '.join(known)}, or package.module:factory",

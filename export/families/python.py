@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from edgedet.errors import ModelFileError, SpecError
-from edgedet.export.checkpoint import load_checkpoint, load_state_dict, peek, refuse
+from edgedet.export.checkpoint import load_checkpoint, load_state_dict, refuse_code
 from edgedet.export.families.described import described_model
 from edgedet.export.families.family import Family, LoadedModel
 from edgedet.export.families.state_dict import load_weights
@@ -96,9 +96,7 @@ def _pickled_module(torch: Any, source: Source, request: ExportRequest) -> Any:
             "Name the function that builds the network of these weights",
         )
     if not request.trust:
-        wanted = peek(source.path).suspicious
-        if wanted:
-            raise refuse(source.path, wanted)
+        refuse_code(source.path)
     module = load_checkpoint(source.path, trust=request.trust)
     for key in ("ema", "model"):
         if isinstance(module, dict) and isinstance(module.get(key), torch.nn.Module):

@@ -10,7 +10,9 @@ stretched to a square).
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping
+import contextlib
+import logging
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -37,8 +39,12 @@ _CONFIGS = {
 }
 _OUTPUTS = ("labels", "dets")
 """In the head's order; the network itself answers boxes first."""
-_PICTURES = {"mean": (123.675, 116.28, 103.53), "std": (58.395, 57.12, 57.375)}
 _PURPOSE = "exporting RF-DETR checkpoints"
+
+
+def _input_spec(width: int, height: int) -> InputSpec:
+    """RF-DETR's own normalisation, ImageNet's mean and deviation."""
+    return InputSpec(width, height, resize="stretch", mean=(123.675, 116.28, 103.53), std=(58.395, 57.12, 57.375))
 
 
 class RfDetr(Family):
@@ -84,7 +90,8 @@ def _from_checkpoint(source: Source, request: ExportRequest, config_name: str) -
     # Any path keeps the package from fetching its encoder's weights; it is not read here.
     config = getattr(configs, config_name)(num_classes=logits - 1, pretrain_weights=str(source.path), device="cpu")
     side = _side(request, int(config.resolution), int(config.patch_size) * int(config.num_windows))
-    model = networks.build_model_from_config(config)
+    with _quiet():
+        model = networks.build_model_from_config(config)
     load_weights(model, weights, source.path)
     model = model.float().eval()
     model.export()
@@ -93,11 +100,23 @@ def _from_checkpoint(source: Source, request: ExportRequest, config_name: str) -
     return LoadedModel(
         network=model,
         head=Queries(activation="sigmoid", no_object=names is not None and len(names) == logits - 1),
-        input=InputSpec(side, side, resize="stretch", **_PICTURES),
+        input=_input_spec(side, side),
         class_names=names,
         output_names=_OUTPUTS,
         dynamic_batch=False,
     )
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep back the package's notices on encoder weights that it does not load: the checkpoint brings them."""
+    log = logging.getLogger("rf-detr")
+    level = log.level
+    log.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        log.setLevel(level)
 
 
 def _row_count(weights: Mapping[str, Any], name: str, path: Path) -> int:
@@ -155,7 +174,7 @@ def _from_onnx(source: Source, request: ExportRequest) -> LoadedModel:
     return LoadedModel(
         network=source.onnx_model,
         head=Queries(activation="sigmoid", no_object=names is not None and len(names) == logits - 1),
-        input=InputSpec(size[0], size[1], resize="stretch", **_PICTURES),
+        input=_input_spec(*size),
         class_names=names,
         output_names=_OUTPUTS,
     )

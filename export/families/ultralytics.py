@@ -84,7 +84,7 @@ def _from_checkpoint(found: UltralyticsCheckpoint, request: ExportRequest) -> Lo
         )
     _prepare(found.module, size, two_heads=two_heads, end_to_end=end_to_end)
     masks = int(head_module.nm) if found.task == "segment" else 0
-    notes = ()
+    notes: tuple[str, ...] = ()
     if two_heads and request.variant is None:
         notes = ("Exported with the one-to-many head and NMS (--family ultralytics:end-to-end takes the other one)",)
     return LoadedModel(
@@ -114,7 +114,7 @@ def _prepare(module: Any, size: tuple[int, int], *, two_heads: bool, end_to_end:
         # Splits instead of chunks: fewer shape operators in the graph, the same numbers.
         if hasattr(layer, "forward_split"):
             layer.forward = layer.forward_split
-    with torch.inference_mode(False), torch.no_grad():
+    with torch.no_grad():
         module(torch.zeros(1, 3, size[1], size[0]))
     # The run above left the cell centres of this size in the head; they hold for any batch.
     head.shape = _AnyShape()

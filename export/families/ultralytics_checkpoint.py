@@ -170,8 +170,9 @@ def _not_rebuilt(path: Path, reason: str) -> ModelFileError:
 
 def _check_same_layers(saved: Any, built: Any, path: Path) -> None:
     """Hold the rebuilt network against what the pickle names: other layers would take the same tensors."""
-    expected = dict(saved.named_modules())
-    found = dict(built.named_modules())
+    # Activations are shared between layers; whether they still are in the file does not matter.
+    expected = dict(saved.named_modules(remove_duplicate=False))
+    found = dict(built.named_modules(remove_duplicate=False))
     for name in sorted(expected.keys() | found.keys()):
         old, new = (type(modules[name]).__name__ if name in modules else "nothing" for modules in (expected, found))
         if old != new and (old, new) not in _RENAMED:

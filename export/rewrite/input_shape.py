@@ -45,7 +45,7 @@ def set_input_shape(model: onnx.ModelProto, name: str, shape: InputShape) -> int
     """
     value = next(value for value in model.graph.input if value.name == name)
     dims = value.type.tensor_type.shape.dim
-    changed = [axis for axis, (dim, wanted) in enumerate(zip(dims, shape.axes)) if _axis(dim) != wanted]
+    changed = [axis for axis, (dim, wanted) in enumerate(zip(dims, shape.axes, strict=False)) if _axis(dim) != wanted]
     if not changed:
         return 0
     for axis in changed:
@@ -70,7 +70,7 @@ def _derive_shapes(model: onnx.ModelProto) -> None:
         for dim in output.type.tensor_type.shape.dim:
             dim.Clear()
     inferred = onnx.shape_inference.infer_shapes(model, data_prop=True)
-    for output, found in zip(model.graph.output, inferred.graph.output):
+    for output, found in zip(model.graph.output, inferred.graph.output, strict=True):
         output.CopyFrom(found)
 
 

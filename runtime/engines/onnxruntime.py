@@ -16,10 +16,13 @@ from edgedet.model_spec import TensorSpec
 
 __all__ = ["OnnxRuntimeEngine"]
 
+# How threads wait for work within a run (benchmarks/thread_settings.py). Spinning for long starves whatever else the
+# process does: capture, pre-processing, a second session (six times slower). Sleeping at once makes a run up to a tenth
+# slower. Spinning for a moment costs neither. Releases that do not know the duration spin until the run ends.
 _CONFIG = {
-    # Spinning worker threads starve whatever else the process does between two runs: capture, pre-processing,
-    # another session. Measured: two sessions in one process slow each other down six times with it.
-    "session.intra_op.allow_spinning": "0",
+    "session.intra_op.allow_spinning": "1",
+    "session.intra_op.spin_duration_us": "5",
+    "session.force_spinning_stop": "1",
 }
 
 _DTYPES = {"float": "float32", "double": "float64", "float16": "float16"}

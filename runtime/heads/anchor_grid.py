@@ -118,10 +118,12 @@ class AnchorGrid(BoxHead):
         """View a level as (K, H, W, 5+C); nothing is copied."""
         if self.layout == "NCHW":
             channels, rows, columns = output.shape
-            return output.reshape(anchors, channels // anchors, rows, columns).transpose(0, 2, 3, 1)
+            split: Array = output.reshape(anchors, channels // anchors, rows, columns).transpose(0, 2, 3, 1)
+            return split
         if self.layout == "NHWC":
             rows, columns, channels = output.shape
-            return output.reshape(rows, columns, anchors, channels // anchors).transpose(2, 0, 1, 3)
+            moved: Array = output.reshape(rows, columns, anchors, channels // anchors).transpose(2, 0, 1, 3)
+            return moved
         return output
 
     def _decode_boxes(self, level: int, offsets: Array, corner: Array, anchors: Array) -> Array:

@@ -56,9 +56,7 @@ def truncated(path):
 
 
 def without_its_data(path):
-    onnx.save(
-        model_with_weights(), path, save_as_external_data=True, location="weights.bin", size_threshold=0
-    )
+    onnx.save(model_with_weights(), path, save_as_external_data=True, location="weights.bin", size_threshold=0)
     (path.parent / "weights.bin").unlink()
 
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import pickle
 
 import numpy as np
 import onnx
 import pytest
 
 import edgedet
-from edgedet.errors import ExportError, ModelFileError, SinkError, SpecError, UnknownHeadError
+from edgedet.errors import ExportError, ModelFileError, SinkError, SpecError, UnknownHeadError, UntrustedFileError
 from edgedet.export.pipeline import STEPS, run_export
 from edgedet.export.request import ExportRequest
 from edgedet.model_spec import ModelSpec
@@ -94,7 +95,11 @@ def test_a_spec_file_describes_a_bare_network(write_model, tmp_path):
 @pytest.mark.parametrize(
     ("changes", "error", "message"),
     [
-        ({"class_names": ("only",) * 3, "fragment": {"head": {"name": "dense_boxes", "parameters": {}}}}, SpecError, "7 ="),
+        (
+            {"class_names": ("only",) * 3, "fragment": {"head": {"name": "dense_boxes", "parameters": {}}}},
+            SpecError,
+            "7 =",
+        ),
         ({"family": "abacus"}, SpecError, "abacus"),
         ({"fragment": {"colour": 1}}, SpecError, "colour"),
         ({"opset": 3}, ExportError, "opset"),
@@ -117,6 +122,28 @@ def test_the_source_is_never_overwritten(write_model):
     with pytest.raises(ExportError, match="-o OUT"):
         edgedet.export_model(source, source)
     assert source.read_bytes() == before
+
+
+def test_an_onnx_file_of_the_current_folder_keeps_its_name(write_model, monkeypatch):
+    source = write_model()
+    monkeypatch.chdir(source.parent)
+    before = source.read_bytes()
+    assert str(edgedet.export_model(source.name).output) == "model.edgedet.onnx"
+    assert source.read_bytes() == before
+
+
+class Payload:
+    def __reduce__(self):
+        return os.mkdir, ("executed",)
+
+
+def test_a_pickle_that_wants_to_run_code_is_refused_by_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "model.pt"
+    path.write_bytes(pickle.dumps({"model": Payload()}))
+    with pytest.raises(UntrustedFileError, match=r"mkdir.*--trust"):
+        edgedet.export_model(path)
+    assert os.listdir(tmp_path) == ["model.pt"]
 
 
 def test_a_folder_that_is_not_there_is_named_before_the_work(write_model, tmp_path):

@@ -46,7 +46,7 @@ def test_kind_is_told_by_content_not_by_suffix(tmp_path, write, kind):
 
 
 def test_a_folder_needs_a_config(tmp_path):
-    with pytest.raises(ModelFileError, match="config.json"):
+    with pytest.raises(ModelFileError, match=r"config\.json"):
         open_source(tmp_path)
     (tmp_path / "config.json").write_text("{}")
     assert open_source(tmp_path).kind == "folder"

@@ -122,8 +122,8 @@ def test_slow_consumer_holds_the_source_back(detector: Detector):
     with Stream(detector, source) as stream:
         next(stream)
         time.sleep(0.2)
-        # One was taken; two may wait behind the source, one behind each other stage, and each thread holds one.
-        assert source.reads <= 1 + 2 + 1 + 1 + 3
+        # One was taken; two may wait behind the source, one before and two behind the engine; three stages hold one.
+        assert source.reads <= 1 + 2 + 1 + 2 + 3
 
 
 @pytest.mark.parametrize("stop", ["break", "exception", "close"])
@@ -226,5 +226,5 @@ def test_memory_is_constant(detector: Detector):
         for result in Stream(detector, source)
         if result.frame.sequence in (500, 2999)
     ]
-    assert source.most_alive <= 10
+    assert source.most_alive <= 11
     assert peaks[1] - peaks[0] < 4096, "KiB gained over 2,500 frames"

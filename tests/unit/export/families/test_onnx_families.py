@@ -161,7 +161,10 @@ FILES = {
     "first nanodet": (lambda new: distance_graph(new, P5, 80, names="{what}_pred_stride_{stride}"), "nanodet"),
     "distances of no name": (lambda new: distance_graph(new, P5, 3, interleaved=True), {"picodet", "nanodet"}),
     "fastestdet": (fastestdet, "fastestdet"),
-    "one map of stride 16": (lambda new: grids_graph(new, (352, 352), (16,), 85, anchors=1), {"fastestdet", "segmentation"}),
+    "one map of stride 16": (
+        lambda new: grids_graph(new, (352, 352), (16,), 85, anchors=1),
+        {"fastestdet", "segmentation"},
+    ),
     "centernet": (centernet, "centernet"),
     "rows of no name": (lambda new: rows_graph(new, (512, 512), (512,), 6), {"centernet"}),
     "ssd300, raw": (lambda new: pair_graph(new, (300, 300), 8732, 21), "ssd"),
