@@ -188,7 +188,7 @@ class Stream:
         try:
             item.payload = item.payload.result()
             item = _timed(self._postprocess, item)
-        except BaseException:
+        except BaseException:  # Ctrl-C too: no thread outlives the stream
             self.close()
             raise
         result = StreamResult(item.frame, item.payload, Latencies(*item.spent), item.frame.dropped_before)

@@ -201,7 +201,7 @@ def _require_raw(network: OnnxNetwork, levels: tuple[GridLevel, ...]) -> None:
 
 
 def _no_grids(network: OnnxNetwork) -> SpecError:
-    shapes = ", ".join(f"{output.name} {list(output.shape)}" for output in network.outputs)
+    shapes = network.outputs_in_words
     width, height = network.size
     return SpecError(
         f"one grid of cells a stride as outputs, for an input of {width}x{height}",

@@ -46,7 +46,7 @@ class CenterNet(OnnxFamily):
         if rows is None:
             raise SpecError(
                 "one output of rows [1,N,6]",
-                ", ".join(f"{output.name} {list(output.shape)}" for output in network.outputs),
+                network.outputs_in_words,
                 "Export CenterNet with its peaks picked, or name another --family",
             )
         return LoadedModel(

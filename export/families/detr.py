@@ -66,7 +66,7 @@ class Detr(OnnxFamily):
         if found is None:
             raise SpecError(
                 "two outputs, logits [1,Q,C] and boxes [1,Q,4]",
-                ", ".join(f"{output.name} {list(output.shape)}" for output in network.outputs),
+                network.outputs_in_words,
                 "Name another --family",
             )
         logits, boxes = found

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from edgedet.export.families.onnx_network import OnnxNetwork
-from edgedet.model_spec import TensorSpec
+from edgedet.export.families.family import LoadedModel
+from edgedet.export.families.fragment import head_with_fragment
+from edgedet.export.families.layouts import usual_class_names
+from edgedet.export.families.onnx_network import OnnxNetwork, picture_input
+from edgedet.export.request import ExportRequest
+from edgedet.model_spec import InputSpec, TensorSpec
+from edgedet.runtime.heads.distance_distributions import DistanceDistributions
 from edgedet.runtime.heads.grids import level_sizes
 
-__all__ = ["DistanceLevel", "distance_levels"]
+__all__ = ["DistanceLevel", "distance_levels", "read_levels"]
 
 _STRIDES = (8, 16, 32, 64, 128)
 
@@ -44,6 +49,28 @@ def distance_levels(network: OnnxNetwork) -> tuple[DistanceLevel, ...]:
     consistent = len({(level.scores.shape[2], level.bins) for level in levels}) == 1
     whole = 2 * len(levels) == len(network.outputs) and all(level.distances.shape[2] % 4 == 0 for level in levels)
     return tuple(levels) if consistent and whole and levels[0].bins >= 2 else ()
+
+
+def read_levels(
+    network: OnnxNetwork, request: ExportRequest, levels: tuple[DistanceLevel, ...], convention: InputSpec
+) -> LoadedModel:
+    """Describe a network of such pairs; `convention` is how the family feeds its pictures."""
+    scores = [level.scores for level in levels]
+    return LoadedModel(
+        network=network.model,
+        head=head_with_fragment(
+            request,
+            DistanceDistributions,
+            strides=tuple(level.stride for level in levels),
+            bins=levels[0].bins,
+            packing="scores_then_distances",
+            activated="Sigmoid" in network.operators_before(scores[0].name),
+            cell_offset=0.5,
+        ),
+        input=picture_input(network, convention),
+        class_names=usual_class_names(scores[0].shape[2]),
+        output_names=tuple(output.name for output in (*scores, *(level.distances for level in levels))),
+    )
 
 
 def _level(stride: int, first: TensorSpec, second: TensorSpec) -> DistanceLevel:

@@ -45,7 +45,7 @@ class FastestDetFamily(OnnxFamily):
         if level is None:
             raise SpecError(
                 f"one output [1,5+C,H/{_STRIDE},W/{_STRIDE}]",
-                ", ".join(f"{output.name} {list(output.shape)}" for output in network.outputs),
+                network.outputs_in_words,
                 "Name another --family",
             )
         return LoadedModel(

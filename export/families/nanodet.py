@@ -10,7 +10,7 @@ import dataclasses
 from typing import ClassVar
 
 from edgedet.errors import SpecError
-from edgedet.export.families.distance_levels import DistanceLevel, distance_levels
+from edgedet.export.families.distance_levels import distance_levels, read_levels
 from edgedet.export.families.family import LoadedModel
 from edgedet.export.families.fragment import head_with_fragment
 from edgedet.export.families.layouts import is_rows, rows_per_cell, usual_class_names
@@ -61,10 +61,10 @@ class NanoDet(OnnxFamily):
         if rows is not None:
             return self._plus(network, request, rows)
         if levels:
-            return self._first(network, request, levels)
+            return read_levels(network, request, levels, self.legacy)
         raise SpecError(
             "one output [1,N,C+4*bins] with a row for each cell of strides 8, 16, 32 and 64, or two outputs a stride",
-            ", ".join(f"{output.name} {list(output.shape)}" for output in network.outputs),
+            network.outputs_in_words,
             "Export NanoDet with its own tools/export_onnx.py, or name another --family",
         )
 
@@ -85,24 +85,6 @@ class NanoDet(OnnxFamily):
             input=picture_input(network, self.convention),
             class_names=usual_class_names(rows.shape[2] - 4 * bins),
             output_names=(rows.name,),
-        )
-
-    def _first(self, network: OnnxNetwork, request: ExportRequest, levels: tuple[DistanceLevel, ...]) -> LoadedModel:
-        head = head_with_fragment(
-            request,
-            DistanceDistributions,
-            strides=tuple(level.stride for level in levels),
-            bins=levels[0].bins,
-            packing="scores_then_distances",
-            activated="Sigmoid" in network.operators_before(levels[0].scores.name),
-            cell_offset=0.5,
-        )
-        return LoadedModel(
-            network=network.model,
-            head=head,
-            input=picture_input(network, self.legacy),
-            class_names=usual_class_names(levels[0].scores.shape[2]),
-            output_names=(*(level.scores.name for level in levels), *(level.distances.name for level in levels)),
         )
 
 

@@ -61,6 +61,11 @@ class OnnxNetwork:
         """The model's metadata properties."""
         return {entry.key: entry.value for entry in self.model.metadata_props}
 
+    @property
+    def outputs_in_words(self) -> str:
+        """Names and shapes of the outputs, for messages."""
+        return ", ".join(f"{output.name} {list(output.shape)}" for output in self.outputs)
+
     def operators_before(self, output: str) -> frozenset[str]:
         """Return the types of the operators between the last convolutions (or matrix products) and an output."""
         return frozenset(_operators_before(self.model.graph, output))

@@ -9,15 +9,12 @@ from __future__ import annotations
 from typing import ClassVar
 
 from edgedet.errors import SpecError
-from edgedet.export.families.distance_levels import distance_levels
+from edgedet.export.families.distance_levels import distance_levels, read_levels
 from edgedet.export.families.family import LoadedModel
-from edgedet.export.families.fragment import head_with_fragment
-from edgedet.export.families.layouts import usual_class_names
 from edgedet.export.families.onnx_family import OnnxFamily
-from edgedet.export.families.onnx_network import OnnxNetwork, picture_input
+from edgedet.export.families.onnx_network import OnnxNetwork
 from edgedet.export.request import ExportRequest
 from edgedet.model_spec import InputSpec
-from edgedet.runtime.heads.distance_distributions import DistanceDistributions
 
 __all__ = ["PicoDet"]
 
@@ -50,22 +47,7 @@ class PicoDet(OnnxFamily):
         if not levels:
             raise SpecError(
                 "two outputs a stride, class scores [1,N,C] and distances [1,N,4*bins]",
-                ", ".join(f"{output.name} {list(output.shape)}" for output in network.outputs),
+                network.outputs_in_words,
                 "Export PicoDet without post-processing (export.post_process=False), or name another --family",
             )
-        head = head_with_fragment(
-            request,
-            DistanceDistributions,
-            strides=tuple(level.stride for level in levels),
-            bins=levels[0].bins,
-            packing="scores_then_distances",
-            activated="Sigmoid" in network.operators_before(levels[0].scores.name),
-            cell_offset=0.5,
-        )
-        return LoadedModel(
-            network=network.model,
-            head=head,
-            input=picture_input(network, self.convention),
-            class_names=usual_class_names(levels[0].scores.shape[2]),
-            output_names=(*(level.scores.name for level in levels), *(level.distances.name for level in levels)),
-        )
+        return read_levels(network, request, levels, self.convention)

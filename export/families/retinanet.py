@@ -60,7 +60,7 @@ class RetinaNet(OnnxFamily):
         if found is None:
             raise SpecError(
                 "two outputs, raw boxes [1,A,4] and class scores [1,A,C]",
-                ", ".join(f"{output.name} {list(output.shape)}" for output in network.outputs),
+                network.outputs_in_words,
                 "Export RetinaNet without its NMS, its levels joined, or name another --family",
             )
         boxes, scores = found

@@ -75,7 +75,7 @@ class RtDetr(OnnxFamily):
         if found is None:
             raise SpecError(
                 "two outputs, logits [1,Q,C] and boxes [1,Q,4], or the three of the official export",
-                ", ".join(f"{output.name} {list(output.shape)}" for output in network.outputs),
+                network.outputs_in_words,
                 "Name another --family",
             )
         logits, boxes = found

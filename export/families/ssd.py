@@ -86,7 +86,7 @@ class Ssd(OnnxFamily):
         if found is None:
             raise SpecError(
                 "two outputs, boxes [1,A,4] and scores [1,A,C]",
-                ", ".join(f"{output.name} {list(output.shape)}" for output in network.outputs),
+                network.outputs_in_words,
                 "Export SSD without its NMS, or name another --family",
             )
         boxes, scores = found

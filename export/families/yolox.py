@@ -94,7 +94,7 @@ class Yolox(OnnxFamily):
         if rows is None:
             raise SpecError(
                 "one output [1,N,5+C] with a row for each cell of the strides 8, 16 and 32",
-                ", ".join(f"{output.name} {list(output.shape)}" for output in network.outputs),
+                network.outputs_in_words,
                 "Name another --family",
             )
         return LoadedModel(
