@@ -185,6 +185,7 @@ def test_masks_in_json_and_coco_are_those_of_pycocotools():
 
 
 def test_masks_survive_coco_and_supervision():
+    pytest.importorskip("supervision")
     found = with_masks()
     there = found.to_supervision()
     assert there.mask.dtype == np.bool_
