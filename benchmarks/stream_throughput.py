@@ -129,8 +129,7 @@ def _work(name: str, model: Path, video: str, threads: int) -> Callable[[int], i
     if name == "preparing":
         return lambda frames: _prepare(video, frames)
     if name == "stream":
-        detector = edgedet.load(model, threads=threads)
-        return lambda frames: _stream(detector, video, frames)
+        return lambda frames: _stream(model, video, frames)
     contestant = Edgedet(model, threads) if name == "engine" else CONTESTANTS[name](model, threads)
     return lambda frames: sum(1 for _ in range(frames) if contestant.engine() is not None)
 
@@ -145,9 +144,10 @@ def _prepare(video: str, frames: int) -> int:
     return done
 
 
-def _stream(detector: Any, video: str, frames: int) -> int:
+def _stream(model: Path, video: str, frames: int) -> int:
+    """Load the network and run the video, as ``edgedet run`` does."""
     done = 0
-    with edgedet.open_stream(detector, video) as stream:
+    with edgedet.open_stream(model, video) as stream:
         for _ in stream:
             done += 1
             if done == frames:

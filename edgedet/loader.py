@@ -106,7 +106,8 @@ def open_stream(
     """Detect in every frame of a source, with reading, pre-processing and inference overlapped.
 
     Args:
-        detector: a detector, tiled or plain, or the path of a model to load (closed with the stream then).
+        detector: a detector, tiled or plain, or the path of a model to load (closed with the stream then). A path is
+            the better choice for files: the engine is then set up for frames per second.
         source: an open `Source`, or a picture, folder, glob, video file, camera index, V4L2 device, RTSP or HTTP
             address.
         policy: ``every`` frame, or the ``latest`` one; by the kind of source where None.
@@ -115,9 +116,17 @@ def open_stream(
     Returns:
         A context manager that yields one result a frame.
     """
-    from edgedet.runtime.stream import Stream
+    from edgedet.runtime.capture import open_source
+    from edgedet.runtime.stream import Stream, schedule_for
 
-    if isinstance(detector, (str, PathLike)):
-        return Stream(load(detector, selection=selection), source, policy=policy, owns_detector=True)
-    chosen = detector if selection is None else detector.with_selection(selection)
-    return Stream(chosen, source, policy=policy)
+    if not isinstance(detector, (str, PathLike)):
+        chosen = detector if selection is None else detector.with_selection(selection)
+        return Stream(chosen, source, policy=policy)
+    frames = open_source(source) if isinstance(source, (str, int, PathLike)) else source
+    try:
+        schedule = schedule_for(frames, policy)
+        loaded = load(detector, selection=selection, threads=schedule.threads)
+    except BaseException:  # whatever it is, the source is not left open
+        frames.close()
+        raise
+    return Stream(loaded, frames, policy=policy, owns_detector=True, in_flight=schedule.in_flight)

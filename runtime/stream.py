@@ -5,8 +5,8 @@
 Threads, joined by channels that hold as many items as the brackets say, so a slow stage holds back the ones before it
 and memory stays constant. Order is kept. The post-processing of a frame runs while the next one is inferred.
 
-Where every frame counts, two frames are inferred at a time: within a run the threads of an engine wait for each other
-again and again, and the second frame fills these gaps. With ``latest`` it is one, since two take longer to answer.
+Where every frame counts, several frames are inferred at a time: the threads of one run wait for each other again and
+again, threads of different runs never do. With ``latest`` it is one frame, since several take longer to answer.
 """
 
 from __future__ import annotations
@@ -36,11 +36,47 @@ if TYPE_CHECKING:
     from edgedet.runtime.detector import Detector
     from edgedet.runtime.tiled_detector import TiledDetector
 
-__all__ = ["Latencies", "Policy", "Statistics", "Stream", "StreamResult"]
+__all__ = ["Latencies", "Policy", "Schedule", "Statistics", "Stream", "StreamResult", "schedule_for"]
 
 Policy = Literal["every", "latest"]
 """``every``: each frame is processed, a slow model holds the source back. ``latest``: frames that arrive while the
 model is busy make way for newer ones, and are counted."""
+
+
+_MOST_IN_FLIGHT = 8
+"""Frames at a time, at most: each costs an input tensor and the engine's scratch memory."""
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How frames share the processors.
+
+    Attributes:
+        threads: of each run of a CPU engine; all processors that this process may use where None.
+        in_flight: frames that are inferred at a time.
+    """
+
+    threads: int | None
+    in_flight: int
+
+
+def schedule_for(source: Source, policy: Policy | None = None) -> Schedule:
+    """Choose the schedule with most frames per second where every frame counts, else with the fastest single answer.
+
+    Measured with a network of YOLOv8n's size on two processors: 34 frames per second with one thread a run, 31 with two
+    (both with two frames at a time).
+    """
+    if _policy(source, policy) == "latest" or source.frame_count == 1:
+        return Schedule(threads=None, in_flight=1)
+    processors = len(os.sched_getaffinity(0))
+    in_flight = min(processors, _MOST_IN_FLIGHT)
+    return Schedule(threads=processors // in_flight, in_flight=in_flight)
+
+
+def _policy(source: Source, policy: Policy | None) -> Policy:
+    if policy not in (None, "every", "latest"):
+        raise SpecError("policy to be 'every' or 'latest'", repr(policy), "Use one of these")
+    return policy or ("latest" if source.live else "every")
 
 
 @dataclass(frozen=True)
@@ -137,6 +173,7 @@ class Stream:
         source: an open source, closed with the stream, or what ``open_source`` takes.
         policy: by default ``latest`` for live sources and ``every`` for files.
         owns_detector: close the detector with the stream.
+        in_flight: frames that are inferred at a time; by default 1 with ``latest``, else 2.
 
     Raises:
         SourceError: if the source cannot be opened. While iterating: whatever a stage raises, after every frame before
@@ -150,16 +187,15 @@ class Stream:
         *,
         policy: Policy | None = None,
         owns_detector: bool = False,
+        in_flight: int | None = None,
     ) -> None:
-        if policy not in (None, "every", "latest"):
-            raise SpecError("policy to be 'every' or 'latest'", repr(policy), "Use one of these")
         self.source: Source = open_source(source) if isinstance(source, (str, int, os.PathLike)) else source
-        self.policy: Policy = policy or ("latest" if self.source.live else "every")
+        self.policy: Policy = _policy(self.source, policy)
         self._detector = detector
         self._owns_detector = owns_detector
         self._threads: list[threading.Thread] = []
-        self._in_flight = 1 if self.policy == "latest" else 2
-        self._channels: list[Channel[_Item]] = [Channel(self._in_flight), Channel(1), Channel(self._in_flight)]
+        self.in_flight = in_flight or (1 if self.policy == "latest" else 2)
+        self._channels: list[Channel[_Item]] = [Channel(self.in_flight), Channel(1), Channel(self.in_flight)]
         self._ended = False
         self._tally = _Tally()
         # The threads know the channels only, never the stream, so a stream that nobody holds is collected and its
@@ -220,7 +256,7 @@ class Stream:
         stages: list[tuple[str, Callable[..., None], tuple[Any, ...]]] = [
             ("capture", _run_capture, (self.source, put, captured)),
             ("preprocess", _run_stage, (lambda job: detector.preprocess([job.frame.image]), captured, prepared)),
-            *[("infer", _run_infer, (detector.infer, prepared, raw, threading.Lock()))] * self._in_flight,
+            *[("infer", _run_infer, (detector.infer, prepared, raw, threading.Lock()))] * self.in_flight,
         ]
         for name, work, arguments in stages:
             thread = threading.Thread(target=work, args=arguments, name=f"edgedet-{name}", daemon=True)

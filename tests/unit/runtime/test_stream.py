@@ -18,7 +18,7 @@ from edgedet.errors import EdgedetError, EngineError, ImageError, SourceError, S
 from edgedet.runtime.capture import Frame
 from edgedet.runtime.detector import Detector
 from edgedet.runtime.selection import Selection
-from edgedet.runtime.stream import Stream
+from edgedet.runtime.stream import Schedule, Stream, schedule_for
 
 WriteModel = Callable[..., Path]
 
@@ -228,3 +228,36 @@ def test_memory_is_constant(detector: Detector):
     ]
     assert source.most_alive <= 11
     assert peaks[1] - peaks[0] < 4096, "KiB gained over 2,500 frames"
+
+
+@pytest.mark.parametrize(
+    ("processors", "frames", "live", "policy", "expected"),
+    [
+        (2, 100, False, None, Schedule(threads=1, in_flight=2)),
+        (8, None, False, None, Schedule(threads=1, in_flight=8)),
+        (20, 100, False, None, Schedule(threads=2, in_flight=8)),
+        (1, 100, False, None, Schedule(threads=1, in_flight=1)),
+        (8, 1, False, None, Schedule(threads=None, in_flight=1)),
+        (8, None, True, None, Schedule(threads=None, in_flight=1)),
+        (8, None, True, "every", Schedule(threads=1, in_flight=8)),
+        (8, 100, False, "latest", Schedule(threads=None, in_flight=1)),
+    ],
+)
+def test_the_schedule_suits_the_source(monkeypatch, processors, frames, live, policy, expected):
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(processors)))
+    source = ArraySource(0, live=live)
+    source.frame_count = frames
+    assert schedule_for(source, policy) == expected
+
+
+@pytest.mark.parametrize("in_flight", [1, 2, 5])
+def test_order_is_kept_however_many_frames_are_in_flight(detector, in_flight):
+    with Stream(detector, ArraySource(40), in_flight=in_flight) as stream:
+        assert numbers(stream) == list(range(40))
+
+
+def test_a_source_is_closed_when_the_model_cannot_be_loaded(tmp_path):
+    source = ArraySource(3)
+    with pytest.raises(EdgedetError):
+        edgedet.open_stream(tmp_path / "absent.onnx", source)
+    assert source.closed
