@@ -102,7 +102,7 @@ def test_statistics_and_latencies(detector: Detector):
     results = list(stream)
     statistics = stream.statistics
     assert (statistics.frames, statistics.dropped) == (20, 0)
-    assert 0 < statistics.fps <= 500
+    assert statistics.fps > 0
     assert statistics.latencies.capture >= 2
     for stage in ("capture", "preprocess", "infer", "postprocess"):
         values = [getattr(result.latencies, stage) for result in results]
