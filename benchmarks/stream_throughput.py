@@ -2,7 +2,8 @@
 
 A video is written, then four parts take turns, each in a process of its own and all on the same processors: ONNX
 Runtime with its defaults on a prepared tensor, edgedet's engine on it, decoding and pre-processing without an engine,
-and ``edgedet.open_stream`` from the first to the last frame. Each round gives one ratio; the median is reported.
+and ``edgedet.open_stream`` on the model's file, from loading it to the last frame. Each round gives
+one ratio; the median is reported.
 
 ``bound`` is what the ratio would be if the engine alone kept all processors busy, so that the processor time of
 decoding and pre-processing came on top of it.

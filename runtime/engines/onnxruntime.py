@@ -18,7 +18,7 @@ __all__ = ["OnnxRuntimeEngine"]
 
 # How threads wait for work within a run (benchmarks/thread_settings.py). Spinning for long starves whatever else the
 # process does: capture, pre-processing, a second session (six times slower). Sleeping at once makes a run up to a tenth
-# slower. Spinning for a moment costs neither. Releases that do not know the duration spin until the run ends.
+# slower. Spinning for a moment costs neither. Releases that do not know the duration should spin until the run ends.
 _CONFIG = {
     "session.intra_op.allow_spinning": "1",
     "session.intra_op.spin_duration_us": "5",
