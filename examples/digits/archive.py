@@ -1,7 +1,8 @@
-"""Write and read the detector as a torch.export archive which carries its own model description."""
+"""Write and read networks as torch.export archives which carry their own model descriptions."""
 
 from __future__ import annotations
 
+import copy
 import io
 import json
 from pathlib import Path
@@ -10,52 +11,55 @@ from typing import Any
 import torch
 from dataset import write_file
 from letterbox import PAD_VALUE
-from model import DigitDetector
+from networks.backbone import fuse
+from networks.recipe import Recipe
 from source_digits import CLASS_NAMES
 from torch import nn
-from torch.export import Dim, ExportedProgram
+from torch.export import ExportedProgram
 
 DESCRIPTION_NAME = "edgedet.json"
 
 
-def model_description(side: int) -> dict[str, Any]:
-    """Return the part of edgedet's ModelSpec which describes a detector of this input side (pixels)."""
+def picture_input(side: int) -> dict[str, Any]:
+    """Return edgedet's InputSpec of a network that takes letterboxed RGB pictures, 0..1, of this side (pixels)."""
     return {
-        "name": "digits",
-        "task": "detect",
-        "head": {"name": "dense_boxes", "parameters": {"layout": "channels_first", "box_format": "cxcywh"}},
-        "input": {
-            "width": side,
-            "height": side,
-            "layout": "NCHW",
-            "channels": "RGB",
-            "dtype": "float32",
-            "mean": [0, 0, 0],
-            "std": [255, 255, 255],
-            "resize": "letterbox",
-            "pad_value": PAD_VALUE,
-            "pad_position": "center",
-        },
-        "class_names": list(CLASS_NAMES),
+        "width": side,
+        "height": side,
+        "layout": "NCHW",
+        "channels": "RGB",
+        "dtype": "float32",
+        "mean": [0, 0, 0],
+        "std": [255, 255, 255],
+        "resize": "letterbox",
+        "pad_value": PAD_VALUE,
+        "pad_position": "center",
     }
 
 
-def export_detector(model: DigitDetector) -> ExportedProgram:
-    """Export a copy of the model, in eval mode with fused batch norms and a dynamic batch dimension."""
-    fused = DigitDetector(model.config).eval()
-    fused.load_state_dict(model.state_dict())
-    fused.fuse().requires_grad_(False)
-    side = model.config.side
-    # Two pictures: torch.export takes a sample dimension of 1 for a constant.
-    sample = (torch.zeros(2, 3, side, side),)
-    return torch.export.export(fused, sample, dynamic_shapes=({0: Dim("batch", min=1)},))
+def describe(
+    name: str,
+    head: dict[str, Any],
+    side: int,
+    task: str = "detect",
+    class_names: tuple[str, ...] = tuple(CLASS_NAMES),
+    **others: Any,
+) -> dict[str, Any]:
+    """Return the part of edgedet's ModelSpec that an archive carries; `others` are further fields of it."""
+    fields = {"name": name, "task": task, "head": head, "input": picture_input(side), "class_names": list(class_names)}
+    return fields | others
 
 
-def save_archive(model: DigitDetector, path: Path) -> int:
-    """Export the model to an archive and return its size in bytes."""
-    program = _slim(export_detector(model))
+def export_network(recipe: Recipe, network: nn.Module) -> ExportedProgram:
+    """Export a copy of a network, in eval mode with fused batch norms."""
+    fused = fuse(copy.deepcopy(network).eval()).requires_grad_(False)
+    return torch.export.export(fused, recipe.sample(network), dynamic_shapes=recipe.dynamic_shapes)
+
+
+def save_archive(recipe: Recipe, network: nn.Module, path: Path) -> int:
+    """Export a network to an archive and return its size in bytes."""
+    program = _slim(export_network(recipe, network))
     buffer = io.BytesIO()
-    description = json.dumps(model_description(model.config.side), separators=(",", ":"))
+    description = json.dumps(recipe.describe(network), separators=(",", ":"))
     torch.export.save(program, buffer, extra_files={DESCRIPTION_NAME: description})
     path.parent.mkdir(parents=True, exist_ok=True)
     write_file(path, buffer.getvalue())

@@ -3,12 +3,23 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
+import plain_boxes
 import torch
+from archive import describe
+from box_samples import Batch, collate_boxes, draw_boxes, to_input
+from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.export import Dim
 from torch.nn import functional
-from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from edgedet.results import Detections
+from networks.backbone import CHANNELS, Backbone, ConvUnit
+from networks.recipe import Recipe, Schedule
+from networks.task_alignment import LossConfig, detection_loss
 
 _PRIOR_SCORE = 0.01
 _PRIOR_CELLS = 3.0
@@ -21,43 +32,9 @@ class DetectorConfig:
 
     side: int = 320
     classes: int = 10
-    channels: tuple[int, int, int, int, int] = (16, 24, 40, 56, 56)
+    channels: tuple[int, int, int, int, int] = CHANNELS
     pyramid: int = 32
     strides: tuple[int, int, int] = (8, 16, 32)
-
-
-class ConvUnit(nn.Module):
-    """Convolution, batch norm and SiLU activation; keeps the size at stride 1, halves it at stride 2."""
-
-    def __init__(self, inputs: int, outputs: int, kernel: int = 3, stride: int = 1) -> None:
-        super().__init__()
-        self.conv = nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, bias=False)
-        self.norm: nn.Module = nn.BatchNorm2d(outputs)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Map float32 [B, inputs, H, W] to [B, outputs, H / stride, W / stride]."""
-        result: Tensor = functional.silu(self.norm(self.conv(x)))
-        return result
-
-    def fuse(self) -> None:
-        """Fold the batch norm into the convolution, in place; for eval mode only."""
-        if isinstance(self.norm, nn.BatchNorm2d):
-            self.conv = fuse_conv_bn_eval(self.conv, self.norm)
-            self.norm = nn.Identity()
-
-
-class Residual(nn.Module):
-    """Two convolutions with a narrow middle, added to their input."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.narrow = ConvUnit(channels, channels // 2)
-        self.widen = ConvUnit(channels // 2, channels)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Map float32 [B, channels, H, W] to the same shape."""
-        result: Tensor = x + self.widen(self.narrow(x))
-        return result
 
 
 class LevelHead(nn.Module):
@@ -82,20 +59,17 @@ class LevelHead(nn.Module):
         return self.box(x).flatten(2), self.score(x).flatten(2)
 
 
-class DigitDetector(nn.Module):
+class DigitDetector(Backbone):
     """Detect digits in a square RGB picture."""
 
     centres: Tensor
     stride_of: Tensor
 
     def __init__(self, config: DetectorConfig | None = None) -> None:
-        super().__init__()
-        self.config = config or DetectorConfig()
-        c2, c4, c8, c16, c32 = self.config.channels
-        self.stem = nn.Sequential(ConvUnit(3, c2, stride=2), ConvUnit(c2, c4, stride=2), Residual(c4))
-        self.stage8 = nn.Sequential(ConvUnit(c4, c8, stride=2), Residual(c8))
-        self.stage16 = nn.Sequential(ConvUnit(c8, c16, stride=2), Residual(c16))
-        self.stage32 = nn.Sequential(ConvUnit(c16, c32, stride=2), Residual(c32))
+        config = config or DetectorConfig()
+        super().__init__(config.channels)
+        self.config = config
+        _, _, c8, c16, c32 = config.channels
         width = self.config.pyramid
         self.laterals = nn.ModuleList(ConvUnit(channels, width, kernel=1) for channels in (c8, c16, c32))
         self.heads = nn.ModuleList(LevelHead(width, self.config.classes) for _ in self.config.strides)
@@ -124,20 +98,11 @@ class DigitDetector(nn.Module):
         return centres, sizes, logits
 
     def _pyramid(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        f8 = self.stage8(self.stem(x))
-        f16 = self.stage16(f8)
-        f32 = self.stage32(f16)
+        _, f8, f16, f32 = self.features(x)
         p32 = self.laterals[2](f32)
         p16 = self.laterals[1](f16) + functional.interpolate(p32, scale_factor=2.0, mode="nearest")
         p8 = self.laterals[0](f8) + functional.interpolate(p16, scale_factor=2.0, mode="nearest")
         return p8, p16, p32
-
-    def fuse(self) -> DigitDetector:
-        """Fold every batch norm into its convolution, in place, and return self; for eval mode only."""
-        for module in self.modules():
-            if isinstance(module, ConvUnit):
-                module.fuse()
-        return self
 
 
 def anchor_grid(side: int, strides: tuple[int, ...]) -> tuple[Tensor, Tensor]:
@@ -153,3 +118,40 @@ def anchor_grid(side: int, strides: tuple[int, ...]) -> tuple[Tensor, Tensor]:
         centres.append(torch.stack([xs.flatten(), ys.flatten()]))
         steps.append(torch.full((1, xs.numel()), float(stride)))
     return torch.cat(centres, dim=1)[None], torch.cat(steps, dim=1)[None]
+
+
+def _loss(model: DigitDetector, batch: Batch) -> Tensor:
+    pixels, targets = batch
+    middles, sizes, logits = model.predict(to_input(pixels))
+    boxes = torch.cat([middles - sizes / 2.0, middles + sizes / 2.0], dim=1).float().transpose(1, 2)
+    return detection_loss(boxes, logits.float().transpose(1, 2), model.centres[0].T, targets, LossConfig())
+
+
+def _answer(forward: Callable[[Tensor], Tensor], pixels: NDArray[np.uint8]) -> Detections:
+    inputs, mapping = plain_boxes.fit(pixels, DetectorConfig.side)
+    output = forward(inputs)[0].numpy()
+    scores, labels = output[4:].max(axis=0), output[4:].argmax(axis=0)
+    centre, half = output[:2].T, output[2:4].T / 2.0
+    boxes = np.concatenate([centre - half, centre + half], axis=1)
+    kept = plain_boxes.select(boxes, scores, labels)
+    return plain_boxes.detections(boxes[kept], scores[kept], labels[kept], mapping, pixels.shape[:2])
+
+
+RECIPE = Recipe(
+    name="digits",
+    title="anchor-free YOLO",
+    build=DigitDetector,
+    draw=draw_boxes,
+    collate=collate_boxes,
+    loss=_loss,
+    schedule=Schedule(steps=3600, warmup=100, ema_decay=0.997),
+    describe=lambda model: describe(
+        "digits",
+        {"name": "dense_boxes", "parameters": {"layout": "channels_first", "box_format": "cxcywh"}},
+        model.config.side,
+    ),
+    # Two pictures: torch.export takes a sample dimension of 1 for a constant.
+    sample=lambda model: (torch.zeros(2, 3, model.config.side, model.config.side),),
+    dynamic_shapes=({0: Dim("batch", min=1)},),
+    answer=_answer,
+)
