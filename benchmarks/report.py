@@ -20,7 +20,18 @@ from edgedet.machine import cpu
 
 __all__ = ["environment", "median", "show", "spread", "write_report"]
 
-_PACKAGES = ("edgedet", "numpy", "onnxruntime", "opencv-python", "ultralytics", "torch", "supervision")
+_PACKAGES = (
+    "edgedet",
+    "numpy",
+    "onnxruntime",
+    "opencv-python",
+    "ultralytics",
+    "torch",
+    "torchvision",
+    "transformers",
+    "rfdetr",
+    "supervision",
+)
 
 
 def environment(processors: int) -> dict[str, Any]:

@@ -41,6 +41,7 @@ EXTRAS: Mapping[str, str] = {
     "rfdetr": "export of RF-DETR checkpoints",
     "yolox": "export of YOLOX checkpoints",
     "eval": "edgedet eval",
+    "proposals": "R-CNN and Fast R-CNN, for the regions that their networks look at",
     "supervision": "conversion to and from supervision.Detections",
 }
 """Extra of edgedet -> what a user gets from it (the extras for developers are left out)."""

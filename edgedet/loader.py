@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, overload
@@ -12,6 +13,7 @@ from edgedet.model_spec import ModelSpec
 if TYPE_CHECKING:
     from edgedet.runtime.capture import Source
     from edgedet.runtime.detector import Detector
+    from edgedet.runtime.engines.onnxruntime import OnnxRuntimeEngine
     from edgedet.runtime.selection import Selection
     from edgedet.runtime.stream import Policy, Stream
     from edgedet.runtime.tiled_detector import TiledDetector
@@ -29,6 +31,7 @@ def load(
     engine: EngineName = "auto",
     selection: Selection | None = None,
     threads: int | None = None,
+    proposals: int | None = None,
     tiling: None = None,
 ) -> Detector[Any]: ...
 @overload
@@ -38,6 +41,7 @@ def load(
     engine: EngineName = "auto",
     selection: Selection | None = None,
     threads: int | None = None,
+    proposals: int | None = None,
     tiling: Tiling,
 ) -> TiledDetector: ...
 @overload
@@ -47,6 +51,7 @@ def load(
     engine: EngineName = "auto",
     selection: Selection | None = None,
     threads: int | None = None,
+    proposals: int | None = None,
     tiling: Tiling | None,
 ) -> Detector[Any] | TiledDetector: ...
 def load(
@@ -55,6 +60,7 @@ def load(
     engine: EngineName = "auto",
     selection: Selection | None = None,
     threads: int | None = None,
+    proposals: int | None = None,
     tiling: Tiling | None = None,
 ) -> Detector[Any] | TiledDetector:
     """Load an exported model on the best engine of this machine.
@@ -64,14 +70,16 @@ def load(
         engine: ``auto``, or the name of an engine to insist on.
         selection: thresholds and limits of the detections.
         threads: threads of one run on a CPU; all processors that this process may use where None.
+        proposals: at most this many regions a picture, for models that want proposals (R-CNN, Fast R-CNN); what the
+            model says where None.
         tiling: look at pictures through tiles, where they are much larger than the network's input.
 
     Raises:
         ModelFileError: if the file cannot be loaded.
         SpecError: if it carries no ModelSpec, or one that does not fit its network, or the engine is unknown, or
-            tiles are wanted of a model that answers with maps.
+            tiles are wanted of a model that answers with maps or wants proposals, or proposals of one that does not.
+        MissingDependencyError: if the model wants proposals, and the package that makes them is not installed.
     """
-    from edgedet.runtime.detector import Detector
     from edgedet.runtime.engines.onnxruntime import OnnxRuntimeEngine
 
     if engine not in ("auto", "onnxruntime"):
@@ -88,12 +96,40 @@ def load(
             f"Add it with: edgedet export '{path}' -o 'model.onnx'",
         )
     session.select_outputs([output.name for output in spec.outputs])
-    detector: Detector[Any] = Detector(spec, session, selection)
+    if proposals is not None:
+        spec = _with_proposals(spec, proposals)
+    detector = _detector(spec, session, selection)
     if tiling is None:
         return detector
     from edgedet.runtime.tiled_detector import TiledDetector
 
     return TiledDetector(detector, tiling)
+
+
+def _with_proposals(spec: ModelSpec, count: int) -> ModelSpec:
+    if spec.proposals is None:
+        raise SpecError(
+            "a model that wants proposals, to set how many",
+            f"'{spec.name}', which looks at whole pictures",
+            "Leave out --proposals",
+        )
+    if not 1 <= count <= spec.proposals.count:
+        raise SpecError(
+            f"1 to {spec.proposals.count} proposals, as '{spec.name}' was exported for",
+            str(count),
+            "Correct --proposals, or set proposals.count when exporting",
+        )
+    return spec.replace(proposals=dataclasses.replace(spec.proposals, count=count))
+
+
+def _detector(spec: ModelSpec, session: OnnxRuntimeEngine, selection: Selection | None) -> Detector[Any]:
+    if spec.proposals is None:
+        from edgedet.runtime.detector import Detector
+
+        return Detector(spec, session, selection)
+    from edgedet.runtime.proposal_detector import ProposalDetector
+
+    return ProposalDetector(spec, session, selection)
 
 
 def open_stream(

@@ -24,6 +24,8 @@ __all__ = [
     "Layout",
     "ModelSpec",
     "PadPosition",
+    "ProposalFeed",
+    "ProposalSpec",
     "Resize",
     "Task",
     "TensorSpec",
@@ -41,6 +43,7 @@ Channels = Literal["RGB", "BGR", "GRAY"]
 DType = Literal["float32", "float16", "uint8", "int8"]
 Resize = Literal["letterbox", "stretch"]
 PadPosition = Literal["center", "bottom_right"]
+ProposalFeed = Literal["crops", "boxes"]
 
 
 @dataclass(frozen=True)
@@ -110,6 +113,64 @@ class HeadSpec:
 
 
 @dataclass(frozen=True)
+class ProposalSpec:
+    """The stage in front of a two-stage network that does not propose regions itself (R-CNN, Fast R-CNN).
+
+    Attributes:
+        feed: what the network is given. ``crops``: each region of the picture, warped to ``input.width`` x
+            ``input.height``, is a picture of its own (R-CNN). ``boxes``: the picture, and beside it the regions as a
+            second input (R, 4), float32 xyxy in pixels of the network's input (Fast R-CNN).
+        method: what proposes regions (see ``runtime/proposals/<method>.py``).
+        parameters: of the method; what is not given has its default.
+        count: at most this many regions a picture, the best ones.
+        context: pixels of the warped crop, on each of its sides, that show what is around the region; for ``crops``.
+        tensor: name of the input that takes the regions; for ``boxes``.
+    """
+
+    feed: ProposalFeed
+    method: Literal["selective_search"] = "selective_search"
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    count: int = 2000
+    context: int = 0
+    tensor: str = "proposals"
+
+    def __post_init__(self) -> None:
+        if self.count < 1:
+            raise SpecError("a proposals.count of at least 1", str(self.count), "Use 2000, as the papers do")
+        if self.context < 0:
+            raise SpecError("a proposals.context of at least 0", str(self.context), "Use 16, as the R-CNN paper does")
+        if self.context and self.feed == "boxes":
+            raise SpecError(
+                "a proposals.context for crops only", f"{self.context} with feed 'boxes'", "Leave out proposals.context"
+            )
+
+    def check_input(self, image: InputSpec) -> None:
+        """Hold the network's picture input against the feed.
+
+        Raises:
+            SpecError: if crops are not stretched or are all context, or boxes go with more than one picture.
+        """
+        if self.feed == "boxes" and image.batch != 1:
+            raise SpecError(
+                "an input.batch of 1 beside proposals.feed 'boxes', which are of one picture",
+                "any batch" if image.batch is None else str(image.batch),
+                "Pass --batch 1, or export the network again with one picture",
+            )
+        if self.feed == "crops" and image.resize != "stretch":
+            raise SpecError(
+                "input.resize 'stretch' beside proposals.feed 'crops', which are warped to the network's input",
+                repr(image.resize),
+                "Correct input.resize in the spec",
+            )
+        if 2 * self.context >= min(image.width, image.height):
+            raise SpecError(
+                f"a proposals.context below half of the input's {image.width}x{image.height}",
+                str(self.context),
+                "Use fewer pixels of context",
+            )
+
+
+@dataclass(frozen=True)
 class ModelSpec:
     """Everything that is needed to run a network and to read its answer.
 
@@ -120,6 +181,7 @@ class ModelSpec:
         input: how pictures are fed.
         outputs: the output tensors that the head reads, in the order in which it reads them.
         class_names: one name per class id.
+        proposals: the stage that proposes regions to the network, or None where it looks at whole pictures.
         family: which family of the exporter it came from (provenance only: the runtime never looks at it).
         precision: ``float32``, ``float16``, ``int8`` or a mix such as ``int8+float16``.
         calibration: how the ranges of a quantised model were found, or None.
@@ -132,6 +194,7 @@ class ModelSpec:
     input: InputSpec
     outputs: tuple[TensorSpec, ...]
     class_names: tuple[str, ...]
+    proposals: ProposalSpec | None = None
     family: str = ""
     precision: str = "float32"
     calibration: Mapping[str, Any] | None = None
@@ -140,6 +203,8 @@ class ModelSpec:
     def __post_init__(self) -> None:
         if not self.outputs:
             raise SpecError("at least one output tensor in the spec", "none", "List the outputs that the head reads")
+        if self.proposals is not None:
+            self.proposals.check_input(self.input)
 
     def to_json(self) -> dict[str, Any]:
         """Return the spec as a JSON object, with its format number."""

@@ -15,7 +15,8 @@ import onnx.inliner
 from edgedet.errors import ModelFileError, SpecError
 from edgedet.export.families import families
 from edgedet.export.onnx_file import graph_inputs, graph_outputs
-from edgedet.export.source import Source, open_source
+from edgedet.export.rewrite import Refusal, find_refusals
+from edgedet.export.source import Source, open_source, without_nms
 from edgedet.model_spec import ModelSpec, TensorSpec
 
 __all__ = ["Arithmetic", "Inspection", "count_arithmetic", "inspect_model"]
@@ -57,6 +58,7 @@ class Inspection:
         parameters: element type -> how many weights have it.
         precision: what the weights and Q/DQ nodes say: ``float32``, ``float16``, ``int8``, ``int8+float16`` and so on.
         arithmetic: the estimate for one picture.
+        tensorrt_refuses: the nodes that TensorRT will refuse.
         spec: the ModelSpec in the metadata, or None.
         spec_error: why the spec in the metadata cannot be read, or None.
         recognised_by: families that tell the file is theirs; only looked for where there is no spec.
@@ -75,6 +77,7 @@ class Inspection:
     parameters: Mapping[str, int]
     precision: str
     arithmetic: Arithmetic
+    tensorrt_refuses: tuple[Refusal, ...]
     spec: ModelSpec | None
     spec_error: str | None
     recognised_by: tuple[str, ...]
@@ -96,7 +99,7 @@ def inspect_model(path: Path) -> Inspection:
         )
     model = source.onnx_model
     spec, spec_error = _read_spec(model)
-    recognised_by, fits = ((), ()) if spec else _matching_families(source)
+    recognised_by, fits = ((), ()) if spec else _matching_families(without_nms(source)[0])
     parameters = _count_parameters(model)
     operators = Counter(node.op_type for node in _all_nodes(model))
     return Inspection(
@@ -112,6 +115,7 @@ def inspect_model(path: Path) -> Inspection:
         parameters=parameters,
         precision=_precision(parameters, operators),
         arithmetic=count_arithmetic(model, spec),
+        tensorrt_refuses=find_refusals(model),
         spec=spec,
         spec_error=spec_error,
         recognised_by=recognised_by,
@@ -124,7 +128,8 @@ def count_arithmetic(model: onnx.ModelProto, spec: ModelSpec | None = None) -> A
 
     Args:
         model: not changed.
-        spec: gives the picture size where the graph leaves it free; a free batch axis counts as one.
+        spec: gives the picture size where the graph leaves it free; a free batch axis counts as one, or as the number
+            of proposals where it is theirs.
     """
     inlined = onnx.inliner.inline_local_functions(model)
     _fix_input_shapes(inlined, spec)
@@ -200,7 +205,7 @@ def _fix_input_shapes(model: onnx.ModelProto, spec: ModelSpec | None) -> None:
     for value in model.graph.input:
         dims = value.type.tensor_type.shape.dim
         if len(dims) > 1 and not dims[0].HasField("dim_value"):
-            dims[0].dim_value = 1
+            dims[0].dim_value = _regions(spec, value.name)
         if spec is None or len(dims) != 4 or value.name != spec.input.name:
             continue
         height_axis = 2 if spec.input.layout == "NCHW" else 1
@@ -211,6 +216,14 @@ def _fix_input_shapes(model: onnx.ModelProto, spec: ModelSpec | None) -> None:
     del model.graph.value_info[:]
     for value in model.graph.output:
         value.type.tensor_type.ClearField("shape")
+
+
+def _regions(spec: ModelSpec | None, name: str) -> int:
+    """Return how long the free first axis of an input is for one picture."""
+    if spec is None or spec.proposals is None:
+        return 1
+    proposals = spec.proposals
+    return proposals.count if name == (spec.input.name if proposals.feed == "crops" else proposals.tensor) else 1
 
 
 def _known_shapes(graph: onnx.GraphProto) -> dict[str, tuple[int, ...]]:

@@ -39,7 +39,7 @@ def pair_objects(
     if isinstance(head, EndToEnd):
         count = 1 if head.packing == "rows" else len(expected)
     elif isinstance(head, Queries):
-        count = 2
+        count = len(expected)
     else:
         return None
     a, b = expected[:count], got[:count]

@@ -18,10 +18,13 @@ def load_onnx(path: Path) -> onnx.ModelProto:
     """Parse an ONNX file with its external data, and run ONNX's own checker.
 
     Raises:
-        ModelFileError: if it is not ONNX, is truncated, lacks its external data, or breaks the ONNX rules.
+        ModelFileError: if it cannot be opened, is not ONNX, is truncated, lacks its external data, or breaks the rules
+            of ONNX.
     """
     try:
         model = onnx.load(path, load_external_data=False)
+    except OSError as error:
+        raise ModelFileError("an ONNX file", f"'{path}' ({error.strerror})", "Correct the path") from error
     except (DecodeError, ValueError) as error:
         raise ModelFileError(
             "an ONNX file", f"'{path}', which cannot be parsed ({error})", "Export or copy it again"

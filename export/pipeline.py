@@ -24,12 +24,21 @@ from edgedet.export.families import Family, LoadedModel, choose_family
 from edgedet.export.onnx_file import graph_inputs, graph_outputs, stamp_spec, write_onnx
 from edgedet.export.report import ExportReport, StepReport
 from edgedet.export.request import ExportRequest
-from edgedet.export.rewrite import InputShape, convert_opset, hide_initializers, set_input_shape
-from edgedet.export.source import Source, open_source
+from edgedet.export.rewrite import (
+    InputShape,
+    Refusal,
+    convert_opset,
+    find_refusals,
+    hide_initializers,
+    run_passes,
+    set_input_shape,
+)
+from edgedet.export.source import Source, open_source, without_nms
 from edgedet.export.trace import trace
 from edgedet.export.verify import OutputDifference, verify
-from edgedet.model_spec import InputSpec, ModelSpec, TensorSpec, merge_fragment
-from edgedet.runtime.heads import head_from_spec
+from edgedet.model_spec import InputSpec, ModelSpec, Task, TensorSpec, merge_fragment
+from edgedet.runtime.heads import EndToEnd, head_from_spec
+from edgedet.runtime.heads.proposal_boxes import check_stage
 from edgedet.schema import to_json
 
 __all__ = ["STEPS", "ExportState", "export_model", "run_export"]
@@ -44,6 +53,7 @@ class ExportState:
     family: Family | None = None
     loaded: LoadedModel | None = None
     model: onnx.ModelProto | None = None
+    refusals: tuple[Refusal, ...] = ()
     spec: ModelSpec | None = None
     differences: tuple[OutputDifference, ...] = ()
     output: Path | None = None
@@ -71,9 +81,10 @@ def read_source(state: ExportState) -> tuple[ExportState, str]:
             raise SinkError(
                 f"a folder to write '{path}' into", "none that can be written", f"Choose another with {flag}"
             )
+    source, notes = _without_nms(source, request)
     family = choose_family(source, request)
     return state.to(
-        source=source, family=family, output=output
+        source=source, family=family, output=output, notes=notes
     ), f"{source.kind.replace('_', '.')}, family {family.name}"
 
 
@@ -81,8 +92,14 @@ def load_network(state: ExportState) -> tuple[ExportState, str]:
     """Let the family read it."""
     assert state.source is not None and state.family is not None
     loaded = state.family.load(state.source, state.request)
+    if state.request.task not in (None, loaded.task):
+        raise SpecError(
+            f"a model that answers with the task {state.request.task}",
+            f"'{state.request.source}', of task {loaded.task}",
+            "Leave out --task",
+        )
     size = f"{loaded.input.width}x{loaded.input.height}"
-    return state.to(loaded=loaded, notes=loaded.notes), f"head {loaded.head.name}, input {size}"
+    return state.to(loaded=loaded, notes=(*state.notes, *loaded.notes)), f"head {loaded.head.name}, input {size}"
 
 
 def trace_network(state: ExportState) -> tuple[ExportState, str]:
@@ -103,13 +120,14 @@ def rewrite_graph(state: ExportState) -> tuple[ExportState, str]:
     model, done = state.model, []
     if touched := hide_initializers(model):
         done.append(f"{touched} initializers tidied")
-    if touched := set_input_shape(model, _picture_input(model).name, _wanted_shape(state)):
+    if touched := set_input_shape(model, _picture_input(model, state.loaded).name, _wanted_shape(state)):
         done.append(f"{touched} input axes set")
     wanted = state.request.opset
     if wanted is not None and wanted != _opset(model):
         model = convert_opset(model, wanted)
         done.append(f"opset {wanted}")
-    return state.to(model=model), ", ".join(done) or "nothing to do"
+    done += run_passes(model)
+    return state.to(model=model, refusals=find_refusals(model)), ", ".join(done) or "nothing to do"
 
 
 def describe_model(state: ExportState) -> tuple[ExportState, str]:
@@ -126,7 +144,9 @@ def describe_model(state: ExportState) -> tuple[ExportState, str]:
             f"none in '{state.source.path}'",
             f"Pass --names with a file, or one of {', '.join(KNOWN_NAMES)}",
         )
-    head_from_spec(spec.head).check(spec.outputs, len(spec.class_names), (spec.input.width, spec.input.height))
+    head = head_from_spec(spec.head)
+    check_stage(head, spec.proposals)
+    head.check(spec.outputs, len(spec.class_names), (spec.input.width, spec.input.height))
     stamp_spec(state.model, spec)
     return state.to(spec=spec), f"{len(spec.class_names)} classes, head {spec.head.name}"
 
@@ -184,6 +204,7 @@ def run_export(request: ExportRequest, on_step: Callable[[str], None] | None = N
         spec=state.spec,
         steps=tuple(reports),
         differences=state.differences,
+        refusals=state.refusals,
         notes=state.notes,
     )
     if request.report is not None:
@@ -196,10 +217,12 @@ def export_model(
     output: str | PathLike[str] | None = None,
     *,
     family: str | None = None,
+    task: Task | None = None,
     size: tuple[int, int] | None = None,
     batch: int | Literal["dynamic"] | None = None,
     class_names: tuple[str, ...] | None = None,
     opset: int | None = None,
+    keep_nms: bool = False,
     trust: bool = False,
     anchors: npt.NDArray[np.float32] | None = None,
     fragment: Mapping[str, Any] | None = None,
@@ -220,10 +243,12 @@ def export_model(
         source=Path(source),
         output=None if output is None else Path(output),
         family=family,
+        task=task,
         size=size,
         batch=batch,
         class_names=class_names,
         opset=opset,
+        keep_nms=keep_nms,
         trust=trust,
         anchors=anchors,
         fragment=fragment or {},
@@ -238,6 +263,21 @@ def _default_output(source: Path) -> Path:
     return Path(f"{source.stem}.edgedet.onnx") if output.exists() and output.samefile(source) else output
 
 
+def _without_nms(source: Source, request: ExportRequest) -> tuple[Source, tuple[str, ...]]:
+    """Cut a NonMaxSuppression off, unless its flag or the head for what comes out behind it asks for it."""
+    head = request.fragment.get("head")
+    if request.keep_nms or (isinstance(head, Mapping) and head.get("name") == EndToEnd.name):
+        return source, ()
+    source, tail = without_nms(source)
+    if tail is None:
+        return source, ()
+    note = (
+        "The graph's own NonMaxSuppression was cut off: the runtime does it (--keep-nms keeps it). "
+        f"Its limits were: {tail.limits}"
+    )
+    return source, (note,)
+
+
 def _draft(state: ExportState) -> dict[str, Any]:
     """The ModelSpec as family and graph give it, before the user's fragment."""
     assert (
@@ -248,9 +288,10 @@ def _draft(state: ExportState) -> dict[str, Any]:
         "name": loaded.name or state.source.path.stem,
         "task": loaded.task,
         "head": to_json(loaded.head.spec()),
-        "input": to_json(_bound_input(loaded.input, state.model)),
+        "input": to_json(_bound_input(loaded, state.model)),
         "outputs": to_json(found if loaded.output_names is None else _pick(found, loaded.output_names)),
         "class_names": list(loaded.class_names or ()),
+        **({} if loaded.proposals is None else {"proposals": to_json(loaded.proposals)}),
         "family": state.family.name,
         "source_sha256": state.source.sha256,
         **{key: value for key, value in loaded.record.items() if value},
@@ -266,8 +307,8 @@ def _opset(model: onnx.ModelProto) -> int:
     return int(next(entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")))
 
 
-def _picture_input(model: onnx.ModelProto) -> TensorSpec:
-    inputs = graph_inputs(model)
+def _picture_input(model: onnx.ModelProto, loaded: LoadedModel) -> TensorSpec:
+    inputs = [value for value in graph_inputs(model) if value.name != loaded.regions_input]
     if len(inputs) != 1:
         raise ExportError(
             "a network with one input, the picture",
@@ -281,13 +322,13 @@ def _wanted_shape(state: ExportState) -> InputShape:
     assert state.loaded is not None and state.model is not None
     spec, request = state.loaded.input, state.request
     width, height = request.size or (spec.width, spec.height)
-    found = _picture_input(state.model).shape[0]
+    found = _picture_input(state.model, state.loaded).shape[0]
     batch = ("dynamic" if found < 1 else found) if request.batch is None else request.batch
     return InputShape(None if batch == "dynamic" else batch, width, height, spec.layout)
 
 
-def _bound_input(spec: InputSpec, model: onnx.ModelProto) -> InputSpec:
-    found = _picture_input(model)
+def _bound_input(loaded: LoadedModel, model: onnx.ModelProto) -> InputSpec:
+    spec, found = loaded.input, _picture_input(model, loaded)
     batch, *rest = found.shape
     height, width = rest[1:] if spec.layout == "NCHW" else rest[:2]
     return dataclasses.replace(spec, name=found.name, batch=None if batch < 1 else batch, width=width, height=height)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from edgedet.atomic_file import atomic_file
+from edgedet.export.rewrite import Refusal
 from edgedet.export.verify import OutputDifference
 from edgedet.model_spec import ModelSpec
 
@@ -35,6 +36,7 @@ class ExportReport:
         spec: the ModelSpec in the file's metadata.
         steps: what was done, in order.
         differences: worst difference of each output between source and export.
+        refusals: the nodes that TensorRT will refuse; the file runs on ONNX Runtime all the same.
         notes: choices that the user should know of.
     """
 
@@ -45,6 +47,7 @@ class ExportReport:
     spec: ModelSpec
     steps: tuple[StepReport, ...]
     differences: tuple[OutputDifference, ...]
+    refusals: tuple[Refusal, ...]
     notes: tuple[str, ...]
 
     def to_json(self) -> dict[str, Any]:
@@ -57,6 +60,7 @@ class ExportReport:
             "spec": self.spec.to_json(),
             "steps": [asdict(step) for step in self.steps],
             "differences": [asdict(difference) for difference in self.differences],
+            "tensorrt_refuses": [asdict(refusal) for refusal in self.refusals],
             "notes": list(self.notes),
         }
 

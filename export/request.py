@@ -10,6 +10,8 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from edgedet.model_spec import Task
+
 __all__ = ["ExportRequest"]
 
 
@@ -23,10 +25,13 @@ class ExportRequest:
             ``<stem>.edgedet.onnx`` where that is the source itself.
         family: name of a family, with a variant after a colon where it needs one (``torchvision:ssd300_vgg16``), or
             ``package.module:factory`` for a module of the user's own.
+        task: what the model is to answer with, where its family leaves the choice (a query mask network answers with
+            instances or a panoptic map).
         size: width and height of the network's input in pixels.
         batch: pictures per run, or ``dynamic``.
         class_names: one name per class id.
         opset: version of the ONNX operator set to write.
+        keep_nms: leave NonMaxSuppression in an ONNX graph that ends in it.
         trust: whether a pickle of the source may be executed.
         anchors: anchor boxes that the file itself does not carry; what they mean is the family's convention.
         fragment: partial ModelSpec that wins over what the family says.
@@ -37,10 +42,12 @@ class ExportRequest:
     source: Path
     output: Path | None = None
     family: str | None = None
+    task: Task | None = None
     size: tuple[int, int] | None = None
     batch: int | Literal["dynamic"] | None = None
     class_names: tuple[str, ...] | None = None
     opset: int | None = None
+    keep_nms: bool = False
     trust: bool = False
     anchors: npt.NDArray[np.float32] | None = None
     fragment: Mapping[str, Any] = field(default_factory=dict)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import hashlib
 import zipfile
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -13,8 +14,10 @@ import onnx
 
 from edgedet.errors import ModelFileError
 from edgedet.export.onnx_file import load_onnx
+from edgedet.export.rewrite import NmsTail, cut_nms_tail, find_nms_tail
+from edgedet.model_spec import METADATA_KEY
 
-__all__ = ["Source", "SourceKind", "open_source"]
+__all__ = ["Source", "SourceKind", "open_source", "without_nms"]
 
 SourceKind = Literal["onnx", "torch_export", "torchscript", "checkpoint", "safetensors", "folder"]
 """What a source is: ``checkpoint`` is a pickle (zipped or plain), ``folder`` a transformers-like model folder."""
@@ -22,15 +25,22 @@ SourceKind = Literal["onnx", "torch_export", "torchscript", "checkpoint", "safet
 
 @dataclass(frozen=True)
 class Source:
-    """A model file (or folder) and what its content says that it is."""
+    """A model file (or folder) and what its content says that it is.
+
+    Attributes:
+        path: the file or folder.
+        kind: what it is.
+        edited: the ONNX model to look at instead of the file's, where it was changed before any family saw it.
+    """
 
     path: Path
     kind: SourceKind
+    edited: onnx.ModelProto | None = field(default=None, repr=False, compare=False)
 
     @functools.cached_property
     def onnx_model(self) -> onnx.ModelProto:
         """The parsed ONNX model, weights included (only for ``kind == "onnx"``)."""
-        return load_onnx(self.path)
+        return load_onnx(self.path) if self.edited is None else self.edited
 
     @functools.cached_property
     def sha256(self) -> str:
@@ -77,6 +87,20 @@ def open_source(path: Path) -> Source:
         f"'{path}', which starts with {start[:8]!r}",
         "Export or save the model in one of these formats",
     )
+
+
+def without_nms(source: Source) -> tuple[Source, NmsTail | None]:
+    """Cut the NonMaxSuppression off that an ONNX source ends in, and say what it was given.
+
+    Left as they are: files that carry a ModelSpec, which says how their outputs are read, and graphs that do not end in
+    it, or thin out what cannot be told from outside (see ``find_nms_tail``).
+    """
+    if source.kind != "onnx" or METADATA_KEY in {entry.key for entry in source.onnx_model.metadata_props}:
+        return source, None
+    tail = find_nms_tail(source.onnx_model)
+    if tail is None:
+        return source, None
+    return dataclasses.replace(source, edited=cut_nms_tail(source.onnx_model, tail)), tail
 
 
 def _open_folder(path: Path) -> Source:

@@ -1,7 +1,8 @@
 """Torch network -> ONNX, through torch.export ("dynamo") or the older TorchScript exporter.
 
 What comes out is one self-contained ``ModelProto``: weights inside, constants folded, input ``images``, batch axis
-``batch`` where it is dynamic, and none of the source paths that torch writes beside each node.
+``batch`` where it is dynamic, and none of the source paths that torch writes beside each node. A network that is given
+proposals as boxes has a second input, named in its description, whose axis ``regions`` is dynamic unless it was fixed.
 """
 
 from __future__ import annotations
@@ -19,12 +20,17 @@ import onnx
 
 from edgedet.errors import ExportError
 from edgedet.export.families.family import LoadedModel
+from edgedet.export.torch_operators import torchscript_symbolics, translations
 from edgedet.model_spec import InputSpec
 from edgedet.optional import require
 
 __all__ = ["run_network", "trace"]
 
 INPUT_NAME = "images"
+_LEADING_AXES = ("batch", "regions")
+"""What the first axes of the inputs are, in their order."""
+_REGIONS = 3
+"""Regions to trace with; neither 1, which torch.export takes for a constant, nor the number of anything else."""
 DEFAULT_OPSET = 18
 """What the dynamo exporter is written in; later steps convert from here."""
 TORCHSCRIPT_OPSETS = range(11, 21)
@@ -66,8 +72,8 @@ def _example_shape(spec: InputSpec, batch: int) -> tuple[int, int, int, int]:
     return batch, spec.height, spec.width, channels
 
 
-def run_network(network: Any, tensor: npt.NDArray[Any]) -> list[npt.NDArray[Any]]:
-    """Run a module, ScriptModule or ExportedProgram on an input tensor and return its outputs in order.
+def run_network(network: Any, *tensors: npt.NDArray[Any]) -> list[npt.NDArray[Any]]:
+    """Run a module, ScriptModule or ExportedProgram on its input tensors and return its outputs in order.
 
     Raises:
         ExportError: if it answers with something else than a tensor or a tuple or list of tensors.
@@ -76,7 +82,7 @@ def run_network(network: Any, tensor: npt.NDArray[Any]) -> list[npt.NDArray[Any]
     runner = network.module() if isinstance(network, torch.export.ExportedProgram) else network
     # Not inference mode: what a script keeps of such a run could not be traced afterwards.
     with torch.no_grad():
-        answer = runner(torch.from_numpy(tensor))
+        answer = runner(*map(torch.from_numpy, tensors))
     outputs = (answer,) if isinstance(answer, torch.Tensor) else answer
     if not isinstance(outputs, (tuple, list)) or not all(isinstance(output, torch.Tensor) for output in outputs):
         raise ExportError(
@@ -95,78 +101,103 @@ def _trace_module(torch: Any, loaded: LoadedModel, batch: Batch, opset: int | No
         )
     # Two pictures: torch.export takes a sample dimension of 1 for a constant, and a baked-in 1 shows at once.
     count = 2 if dynamic else (batch if isinstance(batch, int) else loaded.input.batch or 1)
-    sample = torch.zeros(_example_shape(loaded.input, count), dtype=getattr(torch, loaded.input.dtype))
-    outputs = _dry_run(loaded, sample, dynamic)
+    samples = _samples(torch, loaded, count, getattr(torch, loaded.input.dtype), _REGIONS)
+    outputs = _dry_run(loaded, samples, dynamic)
     names = _output_names(loaded, len(outputs))
     if loaded.tracer == "torchscript":
-        model = _with_torchscript(torch, loaded, sample, names, dynamic, opset)
-        if loaded.head.batched:
+        model = _with_torchscript(torch, loaded, samples, names, dynamic, opset)
+        if loaded.head.batched or loaded.proposals is not None:
             _write_shapes(model, [output.shape for output in outputs])
         return model
-    shapes = ({0: torch.export.Dim("batch", min=1)},) if dynamic else None
-    model = _with_dynamo(torch, loaded.network, sample, names, shapes, opset)
-    if dynamic and model.graph.input[0].type.tensor_type.shape.dim[0].HasField("dim_value"):
-        raise ExportError(
-            "a network that takes any number of pictures",
-            "one whose code turns the batch into a constant",
-            "Pass --batch 1, or take the constant out of the module's forward",
-        )
+    free: list[Any] = [{0: torch.export.Dim("batch", min=1)} if dynamic else {}]
+    if loaded.regions_input is not None:
+        free.append({0: torch.export.Dim("regions", min=1)})
+    model = _with_dynamo(torch, loaded, samples, names, tuple(free) if any(free) else None, opset)
+    for value, axes in zip(model.graph.input, free, strict=True):
+        if axes and value.type.tensor_type.shape.dim[0].HasField("dim_value"):
+            regions = value.name == loaded.regions_input
+            raise ExportError(
+                f"a network that takes any number of {'regions' if regions else 'pictures'}",
+                f"one whose code turns the {'number of regions' if regions else 'batch'} into a constant",
+                f"{'T' if regions else 'Pass --batch 1, or t'}ake the constant out of the module's forward",
+            )
     return model
 
 
-def _dry_run(loaded: LoadedModel, sample: Any, dynamic: bool) -> list[npt.NDArray[Any]]:
+def _samples(torch: Any, loaded: LoadedModel, batch: int, dtype: Any, regions: int) -> tuple[Any, ...]:
+    """Return input tensors to trace with: black pictures, and the whole picture as each region."""
+    image = loaded.input
+    pictures = torch.zeros(_example_shape(image, batch), dtype=dtype)
+    if loaded.regions_input is None:
+        return (pictures,)
+    return pictures, torch.tensor([[0.0, 0.0, image.width, image.height]] * regions)
+
+
+def _dry_run(loaded: LoadedModel, samples: tuple[Any, ...], dynamic: bool) -> list[npt.NDArray[Any]]:
     try:
-        return run_network(loaded.network, sample.numpy())
+        return run_network(loaded.network, *(sample.numpy() for sample in samples))
     except ExportError:
         raise
     except Exception as error:  # whatever the network's own code raises
         hint = "Pass --batch 1 if it takes one picture at a time, or check --imgsz" if dynamic else "Check --imgsz"
         raise ExportError(
-            f"a network that runs on an input of shape {list(sample.shape)}", _first_line(error), hint
+            f"a network that runs on an input of shape {' and '.join(str(list(sample.shape)) for sample in samples)}",
+            _first_line(error),
+            hint,
         ) from error
 
 
 def _trace_program(torch: Any, loaded: LoadedModel, batch: Batch, opset: int | None) -> onnx.ModelProto:
     program = loaded.network
-    placeholder = _image_placeholder(program)
-    found = placeholder.meta["val"].shape[0]
-    fixed = found if isinstance(found, int) else None
+    image, *regions = _placeholders(program, 1 if loaded.regions_input is None else 2)
+    fixed = _fixed(image)
     if fixed is not None and batch not in (None, fixed):
         raise ExportError(
             f"a program that takes batch {batch}",
             f"one that was exported with batch {fixed}",
             f'Pass --batch {fixed}, or export the program again with dynamic_shapes=({{0: Dim("batch")}},)',
         )
-    sample = torch.zeros(_example_shape(loaded.input, fixed or 2), dtype=placeholder.meta["val"].dtype)
+    rows = next(filter(None, map(_fixed, regions)), _REGIONS)
+    samples = _samples(torch, loaded, fixed or 2, image.dtype, rows)
     names = _output_names(loaded, len(program.graph_signature.user_outputs))
-    return _with_dynamo(torch, program, sample, names, None, opset)
+    return _with_dynamo(torch, loaded, samples, names, None, opset)
 
 
-def _image_placeholder(program: Any) -> Any:
+def _placeholders(program: Any, count: int) -> list[Any]:
+    """Return what stands for the program's inputs."""
     inputs = program.graph_signature.user_inputs
-    if len(inputs) != 1:
+    if len(inputs) != count:
         raise ExportError(
-            "a program with one input, the picture",
+            "a program with one input, the picture"
+            if count == 1
+            else "a program with two inputs, picture and proposals",
             f"{len(inputs)} inputs ({', '.join(map(str, inputs))})",
-            "Export a module whose forward takes the picture alone",
+            f"Export a module whose forward takes {'the picture alone' if count == 1 else 'both'}",
         )
-    return next(node for node in program.graph.nodes if node.op == "placeholder" and node.name == inputs[0])
+    nodes = {node.name: node for node in program.graph.nodes if node.op == "placeholder"}
+    return [nodes[name].meta["val"] for name in inputs]
+
+
+def _fixed(tensor: Any) -> int | None:
+    """Return the length of the first axis, or None where it is dynamic."""
+    return tensor.shape[0] if isinstance(tensor.shape[0], int) else None
 
 
 def _with_dynamo(
-    torch: Any, network: Any, sample: Any, names: list[str], shapes: Any, opset: int | None
+    torch: Any, loaded: LoadedModel, samples: tuple[Any, ...], names: list[str], shapes: Any, opset: int | None
 ) -> onnx.ModelProto:
     require("onnxscript", extra="torch", purpose="torch's ONNX exporter")
     program = _exported(
         lambda: torch.onnx.export(
-            network,
-            (sample,),
+            loaded.network,
+            samples,
             dynamo=True,
             # An older operator set is reached by converting afterwards; the exporter itself starts at 18.
             opset_version=max(opset or DEFAULT_OPSET, DEFAULT_OPSET),
-            input_names=[INPUT_NAME],
+            input_names=_input_names(loaded),
             output_names=names,
             dynamic_shapes=shapes,
+            custom_translation_table=translations(),
             external_data=False,
             verbose=False,
         )
@@ -176,26 +207,30 @@ def _with_dynamo(
 
 
 def _with_torchscript(
-    torch: Any, loaded: LoadedModel, sample: Any, names: list[str], dynamic: bool, opset: int | None
+    torch: Any, loaded: LoadedModel, samples: tuple[Any, ...], names: list[str], dynamic: bool, opset: int | None
 ) -> onnx.ModelProto:
-    axes: dict[str, Mapping[int, str]] = {INPUT_NAME: {0: "batch"}}
-    if loaded.head.batched:
-        axes |= {name: {0: "batch"} for name in names}
+    inputs = _input_names(loaded)
+    # Axes that may have another length than the sample's: those of the pictures, or of the one picture's regions.
+    axes: dict[str, Mapping[int, str]] = {inputs[-1]: {0: _LEADING_AXES[len(inputs) - 1]}}
+    if loaded.head.batched or loaded.proposals is not None:
+        axes |= dict.fromkeys(names, axes[inputs[-1]])
     low, high = TORCHSCRIPT_OPSETS[0], TORCHSCRIPT_OPSETS[-1]
+    written = min(max(opset or DEFAULT_OPSET, low), high)
     buffer = io.BytesIO()
-    _exported(
-        lambda: torch.onnx.export(
-            loaded.network,
-            (sample,),
-            buffer,
-            dynamo=False,
-            opset_version=min(max(opset or DEFAULT_OPSET, low), high),
-            input_names=[INPUT_NAME],
-            output_names=names,
-            dynamic_axes=axes if dynamic else None,
-            do_constant_folding=True,
+    with torchscript_symbolics(written):
+        _exported(
+            lambda: torch.onnx.export(
+                loaded.network,
+                samples,
+                buffer,
+                dynamo=False,
+                opset_version=written,
+                input_names=inputs,
+                output_names=names,
+                dynamic_axes=axes if dynamic or len(inputs) > 1 else None,
+                do_constant_folding=True,
+            )
         )
-    )
     return onnx.load_model_from_string(buffer.getvalue())
 
 
@@ -248,6 +283,10 @@ def _tracer_warning() -> type[Warning]:
     return warning
 
 
+def _input_names(loaded: LoadedModel) -> list[str]:
+    return [INPUT_NAME] if loaded.regions_input is None else [INPUT_NAME, loaded.regions_input]
+
+
 def _output_names(loaded: LoadedModel, count: int) -> list[str]:
     names = list(loaded.output_names or (f"output{index}" for index in range(count)))
     if len(names) != count:
@@ -258,13 +297,13 @@ def _output_names(loaded: LoadedModel, count: int) -> list[str]:
 
 
 def _tidy(model: onnx.ModelProto) -> None:
-    """Call the first axis of a dynamic input ``batch`` everywhere and drop torch's notes to itself (local paths)."""
-    dim = model.graph.input[0].type.tensor_type.shape.dim[0]
-    symbol = dim.dim_param
+    """Name the first axes of dynamic inputs, wherever they come up, and drop torch's notes to itself (local paths)."""
+    firsts = [value.type.tensor_type.shape.dim[0].dim_param for value in model.graph.input]
+    names = {symbol: name for symbol, name in zip(firsts, _LEADING_AXES, strict=False) if symbol}
     for value in (*model.graph.input, *model.graph.output, *model.graph.value_info):
         for axis in value.type.tensor_type.shape.dim:
-            if symbol and axis.dim_param == symbol:
-                axis.dim_param = "batch"
+            if axis.dim_param in names:
+                axis.dim_param = names[axis.dim_param]
     graphs = [model.graph]
     while graphs:
         graph = graphs.pop()

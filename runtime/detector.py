@@ -13,11 +13,12 @@ import numpy.typing as npt
 
 from edgedet.errors import SpecError
 from edgedet.maps import ClassMap, PanopticMap
-from edgedet.model_spec import ModelSpec
+from edgedet.model_spec import ModelSpec, TensorSpec
 from edgedet.results import Detections
 from edgedet.runtime.capture import read_image
 from edgedet.runtime.engines.engine import Engine
-from edgedet.runtime.heads import BoxHead, Candidates, MapHead, head_from_spec
+from edgedet.runtime.heads import BoxHead, Candidates, MapHead, MaskHead, head_from_spec
+from edgedet.runtime.heads.proposal_boxes import check_stage
 from edgedet.runtime.nms import nms
 from edgedet.runtime.preprocess import Placement, Preprocessor
 from edgedet.runtime.selection import Selection
@@ -72,6 +73,8 @@ class Detector(Generic[Answer]):
         self._preprocessor = Preprocessor(spec.input)
         self._head = head_from_spec(spec.head)
         self._size = (spec.input.width, spec.input.height)
+        self._step = spec.input.batch
+        self._check_stage()
         self._check_input()
         self._head.check(engine.outputs, len(spec.class_names), self._size)
 
@@ -97,7 +100,7 @@ class Detector(Generic[Answer]):
         if isinstance(pictures, (np.ndarray, str, PathLike)):
             return self._detect([_as_image(pictures)])[0]
         images = [_as_image(picture) for picture in pictures]
-        step = self.spec.input.batch or max(len(images), 1)
+        step = self._step or max(len(images), 1)
         return [found for start in range(0, len(images), step) for found in self._detect(images[start : start + step])]
 
     def preprocess(self, images: Sequence[Image]) -> Prepared:
@@ -141,6 +144,8 @@ class Detector(Generic[Answer]):
         head = self._head
         if isinstance(head, BoxHead):
             return self._detections(head, outputs, placement)
+        if isinstance(head, MaskHead):
+            return head.decode_objects(outputs, placement, self._size, self.selection, self.spec.class_names)
         assert isinstance(head, MapHead)
         return head.decode_map(outputs, placement, self._size, self.selection, self.spec.class_names)
 
@@ -172,6 +177,15 @@ class Detector(Generic[Answer]):
         best_first = finite[np.argsort(-candidates.score[finite], kind="stable")]
         return best_first[: selection.max_detections]
 
+    def _check_stage(self) -> None:
+        check_stage(self._head, self.spec.proposals)
+        if self.spec.proposals is not None:
+            raise SpecError(
+                "a model that looks at whole pictures",
+                f"'{self.spec.name}', which wants proposals",
+                "Load it with edgedet.loader.load, or use a ProposalDetector",
+            )
+
     def _check_input(self) -> None:
         inputs = self.engine.inputs
         if len(inputs) != 1:
@@ -180,10 +194,13 @@ class Detector(Generic[Answer]):
                 f"the inputs {', '.join(value.name for value in inputs)}",
                 "Fold the others into constants when exporting",
             )
+        self._check_picture(inputs[0])
+
+    def _check_picture(self, tensor: TensorSpec) -> None:
         spec = self.spec.input
         size = (3, spec.height, spec.width) if spec.layout == "NCHW" else (spec.height, spec.width, 3)
         wanted = (spec.batch if spec.batch is not None else -1, *size)
-        found = inputs[0].shape
+        found = tensor.shape
         if len(found) != 4 or any(-1 not in pair and pair[0] != pair[1] for pair in zip(wanted, found, strict=True)):
             raise SpecError(
                 f"an input tensor of {list(wanted)} ({spec.layout})", str(list(found)), "Correct input in the spec"

@@ -48,6 +48,12 @@ class Placement:
         clipped: npt.NDArray[np.float32] = np.clip(boxes, 0, limit)
         return clipped if clip else boxes
 
+    def to_input(self, xyxy: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """Map (N, 4) boxes from source pixels to network-input pixels."""
+        scale = np.array([self.width / self.source_width, self.height / self.source_height] * 2, np.float32)
+        boxes: npt.NDArray[np.float32] = xyxy * scale + np.array([self.left, self.top] * 2, np.float32)
+        return boxes
+
 
 def place(source_width: int, source_height: int, spec: InputSpec) -> Placement:
     """Fit a picture into the network's input as ``spec.resize`` and ``spec.pad_position`` say.
@@ -96,21 +102,34 @@ class Preprocessor:
         Raises:
             ImageError: if a picture has another shape or type.
         """
-        spec = self.spec
-        planar = spec.layout == "NCHW"
-        shape = (3, spec.height, spec.width) if planar else (spec.height, spec.width, 3)
-        tensor = np.empty((len(images), *shape), spec.dtype)
+        tensor = self.empty(len(images))
         placements = []
         for target, image in zip(tensor, images, strict=True):
             check_image(image)
-            placement = place(image.shape[1], image.shape[0], spec)
-            resized = _resize(image, placement)
-            if planar:
-                self._write_planes(resized, target, placement)
-            else:
-                self._write_interleaved(resized, target, placement)
+            placement = place(image.shape[1], image.shape[0], self.spec)
+            self.write(image, target, placement)
             placements.append(placement)
         return tensor, placements
+
+    def empty(self, count: int) -> Tensor:
+        """Return an input tensor for so many pictures, whose values are not set yet."""
+        spec = self.spec
+        shape = (3, spec.height, spec.width) if spec.layout == "NCHW" else (spec.height, spec.width, 3)
+        return np.empty((count, *shape), spec.dtype)
+
+    def write(self, image: Image, target: Tensor, placement: Placement) -> None:
+        """Resize and normalise a picture, or a part of one, into its place in an input tensor, and pad around it.
+
+        Args:
+            image: (H, W, 3) uint8 BGR.
+            target: the tensor's share of it, (3, height, width) or (height, width, 3).
+            placement: where it goes; the source's size is not looked at.
+        """
+        resized = _resize(image, placement)
+        if self.spec.layout == "NCHW":
+            self._write_planes(resized, target, placement)
+        else:
+            self._write_interleaved(resized, target, placement)
 
     def _write_planes(self, resized: Image, target: Tensor, at: Placement) -> None:
         channels = cv2.split(resized)

@@ -18,7 +18,7 @@ from edgedet.results import Detections
 from edgedet.runtime.capture import read_image
 from edgedet.runtime.detector import Detector, Picture, Prepared
 from edgedet.runtime.engines.engine import Engine
-from edgedet.runtime.heads import BoxHead, head_from_spec
+from edgedet.runtime.heads import MapHead, head_from_spec
 from edgedet.runtime.preprocess import check_image
 from edgedet.runtime.selection import Selection
 from edgedet.runtime.tiling import Tiling, View
@@ -66,10 +66,16 @@ class TiledDetector:
 
     def __init__(self, detector: Detector[Detections], tiling: Tiling) -> None:
         head = head_from_spec(detector.spec.head)
-        if not isinstance(head, BoxHead):
+        if isinstance(head, MapHead):
             raise SpecError(
                 "a model that answers with boxes, to look at a picture through tiles",
                 f"'{detector.spec.name}', of task {detector.spec.task}",
+                "Leave out --tile",
+            )
+        if detector.spec.proposals is not None:
+            raise SpecError(
+                "a model that looks at whole pictures, to look at a picture through tiles",
+                f"'{detector.spec.name}', which wants proposals",
                 "Leave out --tile",
             )
         self.detector = detector

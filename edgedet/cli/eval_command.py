@@ -67,6 +67,12 @@ SHOWN = 5
     help="Detections a picture; 100 compares with published COCO figures",
 )
 @click.option("--multi-label", is_flag=True, help="Let one location answer with several classes, not only its best one")
+@click.option(
+    "--proposals",
+    type=click.IntRange(min=1),
+    help="At most this many regions a picture, for a model that wants them (R-CNN, Fast R-CNN); by default as many as "
+    "it was exported for",
+)
 @tile_options
 @click.option("--limit", type=click.IntRange(1), metavar="N", help="Score the first N pictures only")
 @click.option("--threads", type=click.IntRange(1), metavar="N", help="CPU threads of the engine; all where left out")
@@ -79,6 +85,7 @@ def command(
     iou: float,
     max_det: int,
     multi_label: bool,
+    proposals: int | None,
     tiling: Tiling | None,
     limit: int | None,
     threads: int | None,
@@ -98,7 +105,7 @@ def command(
 
     _check_place(json_path)
     selection = Selection(confidence=conf, iou=iou, max_detections=max_det, multi_label=multi_label)
-    with load(model, selection=selection, threads=threads, tiling=tiling) as detector:
+    with load(model, selection=selection, threads=threads, proposals=proposals, tiling=tiling) as detector:
         spec = detector.spec
         scoring = _scoring(spec.task)
         labelled = scoring.read(data, names, spec.class_names)
@@ -110,6 +117,7 @@ def command(
             click.echo("note: Masks are not scored, because not every object of the set has an outline", err=True)
     report = _report(model, data, detector, scores, run, classes)
     report["tiling"] = to_json(tiling)
+    report["proposals"] = None if spec.proposals is None else spec.proposals.count
     _write(report, json_path)
     _print(scoring, scores, run, Console(stderr=json_path == "-"))
     run.fail_if_skipped()

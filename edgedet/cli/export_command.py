@@ -12,6 +12,8 @@ from edgedet.class_names import KNOWN_NAMES
 from edgedet.cli.parameters import anchors_file, batch_size, class_list, image_size, json_object_file
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from edgedet.export.report import ExportReport
 
 __all__ = ["command"]
@@ -31,11 +33,14 @@ _FILE = click.Path(path_type=Path)
 @click.option(
     "--family", metavar="NAME", help="Family of the source, with a variant after a colon (see --list-families)"
 )
+@click.option("--task", type=click.Choice(["instance", "panoptic"]),
+              help="What a network of query masks is to answer with [default: what its classes tell]")  # fmt: skip
 @click.option("--imgsz", type=image_size, metavar="N|WxH", help="Size of the network's input in pixels")
 @click.option("--batch", type=batch_size, metavar="N|dynamic", help="Pictures per run")
 @click.option("--names", type=class_list, metavar="FILE|NAME",
               help=f"Class names: a file, or {', '.join(KNOWN_NAMES)}")  # fmt: skip
 @click.option("--opset", type=click.IntRange(min=7), metavar="N", help="ONNX operator set to write")
+@click.option("--keep-nms", is_flag=True, help="Leave NonMaxSuppression in an ONNX graph that ends in it")
 @click.option(
     "--trust", is_flag=True, help="Execute the code in a pickled checkpoint: only for files you made yourself"
 )
@@ -76,10 +81,12 @@ def _export(source: Path, options: dict[str, Any]) -> ExportReport:
         source=source,
         output=options["output"],
         family=options["family"],
+        task=options["task"],
         size=options["imgsz"],
         batch=options["batch"],
         class_names=options["names"],
         opset=options["opset"],
+        keep_nms=options["keep_nms"],
         trust=options["trust"],
         anchors=options["anchors"],
         fragment=options["spec"] or {},
@@ -128,8 +135,28 @@ def _print(report: ExportReport) -> None:
             escape(item.name), escape(str(list(item.shape))), f"{item.max_abs:.3g}", f"{item.max_rel:.3g}"
         )
     console.print(differences)
+    if report.refusals:
+        _print_refusals(console, report)
     for note in report.notes:
         console.print(f"Note: {escape(note)}", soft_wrap=True)
     console.print()
     console.print(escape(f"Wrote '{report.output}', {report.size / 1e6:.2f} MB"), soft_wrap=True)
     console.print(escape(f"Next: edgedet run '{report.output}' --source PICTURE"), soft_wrap=True)
+
+
+def _print_refusals(console: Console, report: ExportReport) -> None:
+    from rich.markup import escape
+    from rich.table import Table
+
+    from edgedet.export.rewrite import summarise
+
+    count = len(report.refusals)
+    console.print()
+    console.print(
+        f"TensorRT will refuse {count} node{'s' if count > 1 else ''} of this file, which ONNX Runtime runs as it is:",
+        soft_wrap=True,
+    )
+    table = Table("Node", "Operator", "Why", "What to do", box=None, pad_edge=False, header_style="bold")
+    for refusal in summarise(report.refusals):
+        table.add_row(*map(escape, (refusal.node, refusal.operator, refusal.reason, refusal.action)))
+    console.print(table)

@@ -11,7 +11,7 @@ import click
 
 if TYPE_CHECKING:
     from edgedet.export.inspection import Inspection
-    from edgedet.model_spec import ModelSpec, TensorSpec
+    from edgedet.model_spec import ModelSpec, ProposalSpec, TensorSpec
 
 __all__ = ["command"]
 
@@ -64,6 +64,8 @@ def _print(found: Inspection) -> None:
         sections.append(("Spec", _spec(found.spec)))
     sections += [("Inputs", _tensors(found.inputs)), ("Outputs", _tensors(found.outputs))]
     sections += [("Operators", ((name, str(count)) for name, count in found.operators.items()))]
+    if found.tensorrt_refuses:
+        sections.append(("TensorRT refuses", _refused(found)))
     names = max(len(name) for name in found.operators) if found.operators else 12
     for title, rows in sections:
         table = Table(
@@ -105,11 +107,30 @@ def _spec(spec: ModelSpec) -> Iterator[tuple[str, str]]:
     yield "  normalise", f"(pixel - {list(image.mean)}) / {list(image.std)}"
     pad = f", pad {image.pad_value}, {image.pad_position}" if image.resize == "letterbox" else ""
     yield "  resize", image.resize + pad
+    if spec.proposals is not None:
+        yield "Proposals", _proposals(spec.proposals)
+        for key, value in spec.proposals.parameters.items():
+            yield f"  {key}", _short(value)
     yield "Classes", f"{len(spec.class_names)}: {_short(list(spec.class_names))}"
     yield "Family", spec.family or "unknown"
     yield "Precision", spec.precision
     yield "Calibration", "none" if spec.calibration is None else json.dumps(dict(spec.calibration))
     yield "Source SHA-256", spec.source_sha256 or "unknown"
+
+
+def _proposals(proposals: ProposalSpec) -> str:
+    most = f"{proposals.method}, at most {proposals.count} a picture"
+    if proposals.feed == "boxes":
+        return f"{most}, as boxes in the input '{proposals.tensor}'"
+    context = f" with {proposals.context} pixels of context" if proposals.context else ""
+    return f"{most}, warped to crops{context}"
+
+
+def _refused(found: Inspection) -> Iterator[tuple[str, str]]:
+    from edgedet.export.rewrite import summarise
+
+    for refusal in summarise(found.tensorrt_refuses):
+        yield refusal.operator, f"{refusal.node} {refusal.reason}: {refusal.action}"
 
 
 def _tensors(tensors: Sequence[TensorSpec]) -> Iterator[tuple[str, str]]:

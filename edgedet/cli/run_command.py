@@ -101,6 +101,12 @@ class _Outcome:
 @click.option("--max-det", type=click.IntRange(min=1), default=300, show_default=True, help="Most detections a picture")
 @click.option("--classes", help="Only these classes, by name or id, separated by commas")
 @click.option("--class-agnostic", is_flag=True, help="Let boxes of different classes suppress each other")
+@click.option(
+    "--proposals",
+    type=click.IntRange(min=1),
+    help="At most this many regions a picture, for a model that wants them (R-CNN, Fast R-CNN); by default as many as "
+    "it was exported for",
+)
 @tile_options
 @click.option(
     "--threads",
@@ -121,6 +127,7 @@ def command(
     max_det: int,
     classes: str | None,
     class_agnostic: bool,
+    proposals: int | None,
     tiling: Tiling | None,
     threads: int | None,
     show: bool,
@@ -142,7 +149,13 @@ def command(
         frames = open_source(source, outcome.report_broken)
         resources.callback(frames.close)
         schedule = schedule_for(frames) if threads is None else None
-        detector = load(model, selection=selection, threads=schedule.threads if schedule else threads, tiling=tiling)
+        detector = load(
+            model,
+            selection=selection,
+            threads=schedule.threads if schedule else threads,
+            proposals=proposals,
+            tiling=tiling,
+        )
         resources.callback(detector.close)
         check_options(detector.spec.task)
         if classes is not None:

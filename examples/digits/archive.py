@@ -52,6 +52,8 @@ def describe(
 def export_network(recipe: Recipe, network: nn.Module) -> ExportedProgram:
     """Export a copy of a network, in eval mode with fused batch norms."""
     fused = fuse(copy.deepcopy(network).eval()).requires_grad_(False)
+    # Training keeps weights channels last, which the archive cannot store as one plain block.
+    fused.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
     return torch.export.export(fused, recipe.sample(network), dynamic_shapes=recipe.dynamic_shapes)
 
 

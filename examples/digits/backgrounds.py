@@ -26,9 +26,16 @@ def draw_background(rng: np.random.Generator, height: int, width: int, kind: str
     if kind not in WEIGHT_MAPS:
         raise ValueError(f"unknown background {kind!r}: use one of {', '.join(WEIGHT_MAPS)}")
     first, second = _colour_pair(rng)
-    weight = WEIGHT_MAPS[kind](rng, height, width)
+    return paint(rng, WEIGHT_MAPS[kind](rng, height, width), first, second)
+
+
+def paint(rng: np.random.Generator, weight: FloatArray, first: FloatArray, second: FloatArray) -> NDArray[np.uint8]:
+    """Mix two colours, float32 [3], 0..255, by the weight of the second, float32 [height, width], 0..1.
+
+    Returns uint8 [height, width, 3], unevenly lit.
+    """
     # Every kind gets a faint large-scale shade, since no real surface is lit evenly.
-    shade = _SHADE_LEVELS * (_smooth_noise(rng, height, width) - 0.5)
+    shade = _SHADE_LEVELS * (smooth_noise(rng, *weight.shape) - 0.5)
     # Plane by plane: broadcasting over a last axis of three is several times slower.
     planes = [np.clip(low + weight * (high - low) + shade, 0.0, 255.0) for low, high in zip(first, second, strict=True)]
     return np.asarray(cv2.merge([plane.astype(np.uint8) for plane in planes]), dtype=np.uint8)
@@ -42,7 +49,7 @@ def _colour_pair(rng: np.random.Generator) -> tuple[FloatArray, FloatArray]:
     return first, np.clip(first + step, 0.0, 255.0).astype(np.float32)
 
 
-def _coordinates(rng: np.random.Generator, height: int, width: int) -> FloatArray:
+def coordinates(rng: np.random.Generator, height: int, width: int) -> FloatArray:
     """Return the signed distance of each pixel from the top-left corner along a random direction, in pixels."""
     angle = rng.uniform(0.0, 2.0 * np.pi)
     ys = np.arange(height, dtype=np.float32)[:, None]
@@ -51,24 +58,25 @@ def _coordinates(rng: np.random.Generator, height: int, width: int) -> FloatArra
 
 
 def _gradient(rng: np.random.Generator, height: int, width: int) -> FloatArray:
-    ramp = _coordinates(rng, height, width)
+    ramp = coordinates(rng, height, width)
     return np.asarray((ramp - ramp.min()) / (ramp.max() - ramp.min()), dtype=np.float32)
 
 
 def _stripes(rng: np.random.Generator, height: int, width: int) -> FloatArray:
     period = rng.uniform(12.0, 70.0)
-    wave = np.sin(_coordinates(rng, height, width) * np.float32(2.0 * np.pi / period))
-    return _soft_step(wave, softness=rng.uniform(0.2, 1.0))
+    wave = np.sin(coordinates(rng, height, width) * np.float32(2.0 * np.pi / period))
+    return soft_step(wave, softness=rng.uniform(0.2, 1.0))
 
 
 def _checks(rng: np.random.Generator, height: int, width: int) -> FloatArray:
     period = np.float32(2.0 * np.pi / rng.uniform(24.0, 90.0))
-    across = np.sin(_coordinates(rng, height, width) * period)
-    down = np.sin(_coordinates(rng, height, width) * period)
-    return _soft_step(across * down, softness=rng.uniform(0.2, 0.8))
+    across = np.sin(coordinates(rng, height, width) * period)
+    down = np.sin(coordinates(rng, height, width) * period)
+    return soft_step(across * down, softness=rng.uniform(0.2, 0.8))
 
 
-def _smooth_noise(rng: np.random.Generator, height: int, width: int) -> FloatArray:
+def smooth_noise(rng: np.random.Generator, height: int, width: int) -> FloatArray:
+    """Draw a smooth random surface, float32 [height, width], 0..1."""
     cells = int(rng.integers(3, 14))
     coarse = rng.random((cells, cells), dtype=np.float32)
     noise = cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC)
@@ -94,7 +102,8 @@ def _strokes(rng: np.random.Generator, height: int, width: int) -> FloatArray:
     return np.asarray(cv2.blur(canvas, (5, 5)), dtype=np.float32)
 
 
-def _soft_step(wave: FloatArray, softness: float) -> FloatArray:
+def soft_step(wave: FloatArray, softness: float) -> FloatArray:
+    """Turn a wave around 0 into weights 0..1 that change over the given height of it."""
     return np.asarray(np.clip(0.5 + wave / (2.0 * softness), 0.0, 1.0), dtype=np.float32)
 
 
@@ -103,7 +112,7 @@ WEIGHT_MAPS: Mapping[str, WeightMap] = MappingProxyType(
         "gradient": _gradient,
         "stripes": _stripes,
         "checks": _checks,
-        "smooth_noise": _smooth_noise,
+        "smooth_noise": smooth_noise,
         "blobs": _blobs,
         "strokes": _strokes,
     }

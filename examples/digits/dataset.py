@@ -73,7 +73,12 @@ def make_picture(config: PictureConfig, split: Split, seed: int, index: int) -> 
     rng = np.random.default_rng([seed, index, 0 if split == "train" else 1])
     height = int(rng.integers(config.height[0], config.height[1] + 1))
     width = int(rng.integers(config.width[0], config.width[1] + 1))
-    pixels = draw_background(rng, height, width)
+    return draw_digits(rng, draw_background(rng, height, width), config, split)
+
+
+def draw_digits(rng: np.random.Generator, pixels: NDArray[np.uint8], config: PictureConfig, split: Split) -> Picture:
+    """Draw digits of a split on a surface, uint8 [H, W, 3], RGB, in place."""
+    height, width = pixels.shape[:2]
     owners = np.full((height, width), _BACKGROUND, dtype=np.int8)
     labels: list[int] = []
     for (x, y), glyph in _place(rng, _draw_glyphs(rng, config, split), (height, width), config.max_overlap):
@@ -230,7 +235,7 @@ def write_dataset(pictures: Iterable[Picture], split: Split, out: Path, quality:
     kept: list[Picture] = []
     with click.progressbar(pictures, label="pictures") as progress:
         for image_id, picture in enumerate(progress):
-            write_file(out / "images" / file_name(image_id), _encode_jpeg(picture.pixels, quality))
+            write_file(out / "images" / file_name(image_id), encode_jpeg(picture.pixels, quality))
             kept.append(picture)
     document = json.dumps(coco_dataset(kept, split), separators=(",", ":")) + "\n"
     write_file(out / "annotations.json", document.encode())
@@ -243,7 +248,8 @@ def write_file(path: Path, content: bytes) -> None:
     temporary.replace(path)
 
 
-def _encode_jpeg(pixels: NDArray[np.uint8], quality: int) -> bytes:
+def encode_jpeg(pixels: NDArray[np.uint8], quality: int) -> bytes:
+    """Encode a picture, uint8 [H, W, 3], RGB."""
     bgr = cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR)
     done, encoded = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, quality])
     if not done:

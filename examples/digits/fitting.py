@@ -40,6 +40,9 @@ def train(recipe: Recipe, schedule: Schedule, seed: int) -> nn.Module:
     # One core learns while the other draws: measured as fast on two cores as two threads that wait for each other,
     # and far faster when the machine has other work too.
     torch.set_num_threads(1)
+    # A network may draw pictures while it is built; threads of OpenCV would then be missing in the forked worker, which
+    # waits for them forever.
+    cv2.setNumThreads(1)
     model = recipe.build().train()
     model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     averaging = get_ema_multi_avg_fn(schedule.ema_decay)  # type: ignore[no-untyped-call]
@@ -82,7 +85,7 @@ def _parameter_groups(model: nn.Module, schedule: Schedule) -> list[dict[str, An
 
 def _rate(step: int, schedule: Schedule) -> float:
     warm = min(1.0, (step + 1) / schedule.warmup)
-    return warm * (0.01 + 0.99 * 0.5 * (1.0 + math.cos(math.pi * min(1.0, step / schedule.steps))))
+    return warm * (0.01 + 0.99 * 0.5 * (1.0 + math.cos(math.pi * min(1.0, step / max(schedule.steps, 1)))))
 
 
 def _loader(recipe: Recipe, schedule: Schedule, seed: int) -> Iterator[Any]:

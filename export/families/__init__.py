@@ -13,6 +13,7 @@ from edgedet.export.families.edgedet_onnx import EdgedetOnnx
 from edgedet.export.families.family import Family, LoadedModel, Tracer
 from edgedet.export.families.fastestdet import FastestDetFamily
 from edgedet.export.families.nanodet import NanoDet
+from edgedet.export.families.nms_inputs import NmsInputs
 from edgedet.export.families.picodet import PicoDet
 from edgedet.export.families.python import PythonFactory
 from edgedet.export.families.retinanet import RetinaNet
@@ -53,6 +54,7 @@ FAMILIES: tuple[type[Family], ...] = (
     Detr,
     RtDetr,
     RfDetr,
+    NmsInputs,
     Segmentation,
     Torchvision,
     Transformers,

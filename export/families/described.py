@@ -6,6 +6,7 @@ wins over the second, key by key.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
@@ -15,7 +16,7 @@ from typing import Any
 from edgedet.errors import ModelFileError, SpecError
 from edgedet.export.families.family import LoadedModel, Tracer
 from edgedet.export.request import ExportRequest
-from edgedet.model_spec import HeadSpec, InputSpec, Task, TensorSpec, merge_fragment
+from edgedet.model_spec import HeadSpec, InputSpec, ProposalSpec, Task, TensorSpec, merge_fragment
 from edgedet.runtime.heads import HEADS, head_from_spec
 from edgedet.schema import from_json
 
@@ -61,6 +62,7 @@ class _Description:
     input: Mapping[str, Any] = field(default_factory=dict)
     name: str | None = None
     task: Task | None = None
+    proposals: ProposalSpec | None = None
     class_names: tuple[str, ...] = ()
     outputs: tuple[TensorSpec, ...] = ()
 
@@ -98,16 +100,23 @@ def described_model(
     known = {item.name for item in fields(_Description)}
     described = from_json(_Description, {key: value for key, value in merged.items() if key in known}, "spec")
     head = head_from_spec(described.head)
+    image = _input_spec(described.input, request, shape)
+    boxes = described.proposals is not None and described.proposals.feed == "boxes"
+    if boxes and request.batch is not None:
+        image = dataclasses.replace(image, batch=None if request.batch == "dynamic" else request.batch)
+    if described.proposals is not None:
+        described.proposals.check_input(image)
     return LoadedModel(
         network=network,
         head=head,
-        input=_input_spec(described.input, request, shape),
+        input=image,
         class_names=described.class_names or None,
         task=described.task or head.task,
+        proposals=described.proposals,
         output_names=tuple(output.name for output in described.outputs) or None,
         name=described.name,
         tracer=tracer,
-        dynamic_batch=dynamic_batch,
+        dynamic_batch=dynamic_batch and not boxes,
     )
 
 

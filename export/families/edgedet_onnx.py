@@ -47,6 +47,7 @@ class EdgedetOnnx(Family):
             input=dataclasses.replace(spec.input, width=width, height=height),
             class_names=spec.class_names,
             task=spec.task,
+            proposals=spec.proposals,
             output_names=tuple(output.name for output in spec.outputs),
             name=spec.name,
             record={key: getattr(spec, key) for key in ("family", "precision", "calibration", "source_sha256")},

@@ -15,7 +15,7 @@ import onnx
 
 from edgedet.export.request import ExportRequest
 from edgedet.export.source import Source
-from edgedet.model_spec import InputSpec, Task
+from edgedet.model_spec import InputSpec, ProposalSpec, Task
 from edgedet.runtime.heads.head import Head
 
 __all__ = ["Family", "LoadedModel", "Tracer"]
@@ -29,11 +29,13 @@ class LoadedModel:
 
     Attributes:
         network: an ``onnx.ModelProto``, or a ``torch.nn.Module`` in eval mode, or a ``torch.export.ExportedProgram``
-            that takes one image tensor (as ``input`` describes it) and returns a tensor or a tuple of tensors.
+            that takes one image tensor (as ``input`` describes it), then the proposals where ``proposals`` feeds it
+            boxes, and returns a tensor or a tuple of tensors.
         head: the layout of the outputs, with its parameters.
         input: how pictures are fed; ``name`` is set by the pipeline for traced networks.
         class_names: from the source or the family's usual training set; None where neither says.
         task: what the model answers with.
+        proposals: the stage that proposes regions to the network, or None.
         output_names: names of the outputs that the head reads, in its order. For ONNX sources None means all of them
             in graph order; for traced networks they name the tuple's members ("output0", ... where None).
         name: the model's own name; the source's stem where None.
@@ -50,6 +52,7 @@ class LoadedModel:
     input: InputSpec
     class_names: tuple[str, ...] | None = None
     task: Task = "detect"
+    proposals: ProposalSpec | None = None
     output_names: tuple[str, ...] | None = None
     name: str | None = None
     tracer: Tracer = "dynamo"
@@ -57,6 +60,11 @@ class LoadedModel:
     tolerance: float = 1e-3
     record: Mapping[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+
+    @property
+    def regions_input(self) -> str | None:
+        """Name of the second input, which takes the proposals; None where the network only takes pictures."""
+        return self.proposals.tensor if self.proposals is not None and self.proposals.feed == "boxes" else None
 
 
 class Family(ABC):

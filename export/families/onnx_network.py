@@ -11,7 +11,7 @@ import onnx
 from edgedet.errors import ModelFileError, SpecError
 from edgedet.export.onnx_file import graph_inputs, graph_outputs
 from edgedet.export.request import ExportRequest
-from edgedet.export.rewrite import InputShape, set_input_shape
+from edgedet.export.rewrite import NMS_OUTPUTS, InputShape, set_input_shape
 from edgedet.export.source import Source
 from edgedet.model_spec import METADATA_KEY, DType, InputSpec, Layout, TensorSpec
 
@@ -109,7 +109,8 @@ def anonymous_network(source: Source) -> OnnxNetwork | None:
     network = network_of(source.onnx_model)
     if network is None or METADATA_KEY in network.metadata or {"task", "names"} <= set(network.metadata):
         return None
-    return network
+    # What NonMaxSuppression was given is its own family's.
+    return None if network.outputs[0].name == NMS_OUTPUTS[0] else network
 
 
 def wanted_size(network: OnnxNetwork, request: ExportRequest, default: InputSpec) -> tuple[int, int]:

@@ -1,16 +1,17 @@
-"""RF-DETR: checkpoints of the rfdetr package by the name of their size, and the ONNX files that it writes.
+"""RF-DETR and RF-DETR-Seg: checkpoints of the rfdetr package by the name of their size, and the ONNX files it writes.
 
 Class numbers: the published weights have a logit for each COCO category id, 0 to 90. Networks fine-tuned on n
 classes have n + 1 logits, of which the last is never an answer.
 
 Source: Robinson et al., "RF-DETR", arXiv 2511.09554; the package's own ``predict`` (sigmoid, no NMS, picture
-stretched to a square).
+stretched to a square, masks interpolated to the picture and set above 0).
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+import dataclasses
 import logging
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -36,9 +37,18 @@ _CONFIGS = {
     "medium": "RFDETRMediumConfig",
     "base": "RFDETRBaseConfig",
     "large": "RFDETRLargeConfig",
+    "seg-preview": "RFDETRSegPreviewConfig",
+    "seg-nano": "RFDETRSegNanoConfig",
+    "seg-small": "RFDETRSegSmallConfig",
+    "seg-medium": "RFDETRSegMediumConfig",
+    "seg-large": "RFDETRSegLargeConfig",
+    "seg-xlarge": "RFDETRSegXLargeConfig",
+    "seg-2xlarge": "RFDETRSeg2XLargeConfig",
 }
 _OUTPUTS = ("labels", "dets")
 """In the head's order; the network itself answers boxes first."""
+_MASKS = "masks"
+"""The third output of the seg sizes."""
 _PURPOSE = "exporting RF-DETR checkpoints"
 
 
@@ -48,15 +58,18 @@ def _input_spec(width: int, height: int) -> InputSpec:
 
 
 class RfDetr(Family):
-    """RF-DETR for detection, from a ``.pth`` of its training or an ``.onnx`` of its export."""
+    """RF-DETR, with masks or without, from a ``.pth`` of its training or an ``.onnx`` of its export."""
 
     name: ClassVar[str] = "rfdetr"
-    takes: ClassVar[str] = f"a .pth with rfdetr:{'|'.join(_CONFIGS)}; .onnx with outputs dets and labels"
+    takes: ClassVar[str] = f"a .pth with rfdetr:{'|'.join(_CONFIGS)}; .onnx with outputs dets, labels (and masks)"
     extra: ClassVar[str | None] = "rfdetr"
 
     def recognises(self, source: Source) -> bool:
         """Tell whether an ONNX file has the outputs that the package's exporter names."""
-        return source.kind == "onnx" and {value.name for value in graph_outputs(source.onnx_model)} == set(_OUTPUTS)
+        if source.kind != "onnx":
+            return False
+        names = {value.name for value in graph_outputs(source.onnx_model)}
+        return names in ({*_OUTPUTS}, {*_OUTPUTS, _MASKS})
 
     def load(self, source: Source, request: ExportRequest) -> LoadedModel:
         """Read an ONNX file, or build the size that the variant names and load the weights strictly.
@@ -97,13 +110,22 @@ def _from_checkpoint(source: Source, request: ExportRequest, config_name: str) -
     model.export()
     _answer_in_head_order(model)
     names = _class_names(checkpoint, request, logits)
+    return dataclasses.replace(
+        _loaded(model, names, logits, (side, side), masks=bool(config.segmentation_head)), dynamic_batch=False
+    )
+
+
+def _loaded(
+    network: Any, names: tuple[str, ...] | None, logits: int, size: tuple[int, int], *, masks: bool
+) -> LoadedModel:
+    no_object = names is not None and len(names) == logits - 1
     return LoadedModel(
-        network=model,
-        head=Queries(activation="sigmoid", no_object=names is not None and len(names) == logits - 1),
-        input=_input_spec(side, side),
+        network=network,
+        head=Queries(activation="sigmoid", no_object=no_object, mask_logits=masks),
+        input=_input_spec(*size),
         class_names=names,
-        output_names=_OUTPUTS,
-        dynamic_batch=False,
+        task="instance" if masks else "detect",
+        output_names=(*_OUTPUTS, _MASKS) if masks else _OUTPUTS,
     )
 
 
@@ -139,9 +161,9 @@ def _side(request: ExportRequest, default: int, multiple: int) -> int:
 def _answer_in_head_order(model: Any) -> None:
     whole = model.forward
 
-    def forward(images: Any) -> tuple[Any, Any]:
-        boxes, logits = whole(images)[:2]
-        return logits, boxes
+    def forward(images: Any) -> tuple[Any, ...]:
+        boxes, logits, *masks = whole(images)
+        return logits, boxes, *(mask for mask in masks if mask is not None)
 
     model.forward = forward
 
@@ -171,10 +193,4 @@ def _from_onnx(source: Source, request: ExportRequest) -> LoadedModel:
     size = request.size or (width, height)
     logits = outputs["labels"].shape[2]
     names = _class_names(None, request, logits)
-    return LoadedModel(
-        network=source.onnx_model,
-        head=Queries(activation="sigmoid", no_object=names is not None and len(names) == logits - 1),
-        input=_input_spec(*size),
-        class_names=names,
-        output_names=_OUTPUTS,
-    )
+    return _loaded(source.onnx_model, names, logits, size, masks=_MASKS in outputs)

@@ -42,7 +42,7 @@ class TorchExport(Family):
             )
         torch = require("torch", extra=str(self.extra), purpose="reading torch.export archives")
         program, text = _load(torch, source)
-        tensor = _image(program, source)
+        tensor, *others = _inputs(program, source)
         shape = tuple(axis if isinstance(axis, int) else None for axis in tensor.shape)
         loaded = described_model(
             program,
@@ -51,6 +51,7 @@ class TorchExport(Family):
             shape=shape,
             dynamic_batch=shape[0] is None,
         )
+        _check_inputs(loaded, 1 + len(others), source)
         dtype = str(tensor.dtype).removeprefix("torch.")
         if dtype != loaded.input.dtype:
             raise SpecError(
@@ -91,13 +92,27 @@ def _quiet() -> Iterator[None]:
             logger.setLevel(level)
 
 
-def _image(program: Any, source: Source) -> Any:
-    inputs = program.graph_signature.user_inputs
-    if len(inputs) != 1:
+def _inputs(program: Any, source: Source) -> list[Any]:
+    """Return what stands for each of the program's inputs, the first of them a tensor."""
+    nodes = {node.name: node for node in program.graph.nodes if node.op == "placeholder"}
+    found = [nodes[name].meta["val"] for name in program.graph_signature.user_inputs if name in nodes]
+    if not found or not hasattr(found[0], "shape"):
         raise ModelFileError(
-            "a program with one input, the picture",
-            f"'{source.path}' with {len(inputs)} inputs",
-            "Export a module whose forward takes the picture alone",
+            "a program that takes a picture",
+            f"'{source.path}', which takes no tensor",
+            "Export a module whose forward takes the picture",
         )
-    node = next(node for node in program.graph.nodes if node.op == "placeholder" and node.name == inputs[0])
-    return node.meta["val"]
+    return found
+
+
+def _check_inputs(loaded: LoadedModel, count: int, source: Source) -> None:
+    wanted = 1 if loaded.regions_input is None else 2
+    if count != wanted:
+        raise ModelFileError(
+            "a program with one input, the picture"
+            if wanted == 1
+            else "a program with two inputs, the picture and the boxes that are proposed to it",
+            f"'{source.path}' with {count} inputs",
+            "Export a module whose forward takes "
+            + ("the picture alone" if wanted == 1 else "both, or set proposals.feed to crops"),
+        )

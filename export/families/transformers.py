@@ -1,7 +1,7 @@
 """Hugging Face transformers: folders that ``save_pretrained`` wrote.
 
 Which architectures there are stands in ``transformers_detectors.py``, ``transformers_semantic.py`` and
-``transformers_panoptic.py``.
+``transformers_query_masks.py``.
 
 Everything is read from the folder: architecture and class names from ``config.json``, weights from
 ``model.safetensors``, pre-processing from ``preprocessor_config.json``. Nothing is fetched and no code of the folder is
@@ -27,7 +27,7 @@ from edgedet.errors import ModelFileError, SpecError
 from edgedet.export.families.family import Family, LoadedModel
 from edgedet.export.families.transformers_detectors import DETECTORS
 from edgedet.export.families.transformers_kind import Kind
-from edgedet.export.families.transformers_panoptic import PANOPTIC
+from edgedet.export.families.transformers_query_masks import QUERY_MASKS, query_mask_kind
 from edgedet.export.families.transformers_semantic import SEMANTIC
 from edgedet.export.request import ExportRequest
 from edgedet.export.source import Source
@@ -50,7 +50,7 @@ class Transformers(Family):
     name: ClassVar[str] = "transformers"
     takes: ClassVar[str] = (
         "a folder with config.json and model.safetensors (DETR kin, RT-DETR, D-FINE, YOLOS; semantic: SegFormer; "
-        "panoptic: DETR, MaskFormer, Mask2Former, EoMT)"
+        "panoptic or instance: DETR, MaskFormer, Mask2Former, EoMT)"
     )
     extra: ClassVar[str | None] = "transformers"
 
@@ -73,13 +73,15 @@ class Transformers(Family):
         kind = _kind(config)
         if kind is None:
             raise SpecError(
-                f"a model of transformers ({', '.join(sorted({*DETECTORS, *SEMANTIC, *PANOPTIC}))})",
+                f"a model of transformers ({', '.join(sorted({*DETECTORS, *SEMANTIC, *QUERY_MASKS}))})",
                 f"model_type {config.get('model_type')!r} in '{source.path}'",
                 "Export another model",
             )
         model = _load_model(source.path, kind.loader)
         labels = {int(key): str(value) for key, value in model.config.id2label.items()}
         names = tuple(labels[key] for key in sorted(labels))
+        if kind in QUERY_MASKS.values():
+            kind = query_mask_kind(kind, names, request)
         padded = None if kind.padded_input is None else kind.padded_input(config)
         spec, notes = _input_spec(source.path, request, padded, square=kind.square)
         kind.prepare(model)
@@ -101,7 +103,7 @@ def _kind(config: Mapping[str, Any]) -> Kind | None:
     """Tell the architecture: by its name where that says more than the type of the model does."""
     architectures = config.get("architectures")
     name = str(architectures[0]) if isinstance(architectures, list) and architectures else ""
-    return PANOPTIC.get(name) or SEMANTIC.get(name) or DETECTORS.get(str(config.get("model_type")))
+    return QUERY_MASKS.get(name) or SEMANTIC.get(name) or DETECTORS.get(str(config.get("model_type")))
 
 
 def _load_model(path: Path, loader: str) -> Any:

@@ -10,7 +10,7 @@ Source: https://docs.ultralytics.com (tensor layouts and ONNX metadata as their 
 from __future__ import annotations
 
 import ast
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import onnx
 
@@ -23,6 +23,7 @@ from edgedet.export.families.ultralytics_checkpoint import (
 )
 from edgedet.export.onnx_file import graph_inputs, graph_outputs
 from edgedet.export.request import ExportRequest
+from edgedet.export.rewrite import NMS_KEY, NMS_OUTPUTS
 from edgedet.export.source import Source
 from edgedet.model_spec import DType, InputSpec, Task, TensorSpec
 from edgedet.runtime.heads import DenseBoxes, EndToEnd, Head
@@ -46,7 +47,9 @@ class Ultralytics(Family):
         """Tell whether the pickle names Ultralytics' classes, or the ONNX file carries their metadata."""
         if source.kind == "checkpoint":
             return is_ultralytics_pickle(source.path)
-        return source.kind == "onnx" and {"names", "stride", "task"} <= _metadata(source.onnx_model).keys()
+        if source.kind != "onnx" or source.onnx_model.graph.output[0].name == NMS_OUTPUTS[0]:
+            return False
+        return {"names", "stride", "task"} <= _metadata(source.onnx_model).keys()
 
     def load(self, source: Source, request: ExportRequest) -> LoadedModel:
         """Read the checkpoint or the ONNX file.
@@ -144,11 +147,13 @@ def _from_onnx(source: Source, request: ExportRequest) -> LoadedModel:
     class_names = tuple(str(names[key]) for key in sorted(names)) if isinstance(names, dict) else tuple(map(str, names))
     task, stride = metadata.get("task", "detect"), int(float(metadata.get("stride", "32")))
     outputs, image = graph_outputs(model), graph_inputs(model)[0]
+    nms_was_cut = NMS_KEY in metadata
     masks = _mask_coefficients(outputs, source) if task == "segment" else 0
-    end_to_end = _is_end_to_end(metadata, source, outputs[0], len(class_names), masks)
+    end_to_end = not nms_was_cut and _is_end_to_end(metadata, source, outputs[0], len(class_names), masks)
     return LoadedModel(
         network=model,
-        head=_head(end_to_end, masks),
+        # Ahead of NMS in the graph their exporter decodes to corners.
+        head=_head(end_to_end, masks, "xyxy" if nms_was_cut else "cxcywh"),
         input=_input_spec(
             _size(request.size or _onnx_size(metadata, image, source), stride), stride, _dtype(image, source)
         ),
@@ -221,10 +226,10 @@ def _is_end_to_end(metadata: dict[str, str], source: Source, output: TensorSpec,
     return rows if said is None else said
 
 
-def _head(end_to_end: bool, masks: int) -> Head:
+def _head(end_to_end: bool, masks: int, box_format: Literal["cxcywh", "xyxy"] = "cxcywh") -> Head:
     if end_to_end:
         return EndToEnd(packing="rows", mask_coefficients=masks)
-    return DenseBoxes(layout="channels_first", box_format="cxcywh", mask_coefficients=masks)
+    return DenseBoxes(layout="channels_first", box_format=box_format, mask_coefficients=masks)
 
 
 def _task(task: str) -> Task:

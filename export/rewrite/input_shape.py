@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import onnx
 import onnxruntime
 
@@ -57,7 +59,7 @@ def set_input_shape(model: onnx.ModelProto, name: str, shape: InputShape) -> int
             dims[axis].dim_value = wanted
     del model.graph.value_info[:]
     _derive_shapes(model)
-    _try(model, name, shape)
+    _try(model, shape)
     return len(changed)
 
 
@@ -74,21 +76,29 @@ def _derive_shapes(model: onnx.ModelProto) -> None:
         output.CopyFrom(found)
 
 
-def _try(model: onnx.ModelProto, name: str, shape: InputShape) -> None:
-    elem_type = next(value for value in model.graph.input if value.name == name).type.tensor_type.elem_type
-    dtype = onnx.helper.tensor_dtype_to_np_dtype(elem_type)
-    # A batch of 2 shows a baked-in 1 where the batch is meant to be free.
-    batch, *rest = shape.axes
-    tensor = np.zeros((2 if batch is None else batch, *rest), dtype)
+def _try(model: onnx.ModelProto, shape: InputShape) -> None:
+    batch = shape.batch
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
     try:
         session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
-        outputs = session.run(None, {name: tensor})
+        outputs = session.run(None, _zeros(model))
     except Exception as error:  # onnxruntime's exceptions share no base class below Exception
         raise _baked(shape, str(error).strip().splitlines()[0]) from error
     if batch is None and any(len(output) % 2 for output in outputs if output.ndim):
         raise _baked(shape, f"outputs of shape {[output.shape for output in outputs]} for 2 pictures")
+
+
+def _zeros(model: onnx.ModelProto) -> dict[str, npt.NDArray[Any]]:
+    """Return what to feed; 2 along free axes shows where a 1 is baked in."""
+    weights = {tensor.name for tensor in model.graph.initializer}
+    tensors = {value.name: value.type.tensor_type for value in model.graph.input if value.name not in weights}
+    return {
+        name: np.zeros(
+            [_axis(dim) or 2 for dim in tensor.shape.dim], onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type)
+        )
+        for name, tensor in tensors.items()
+    }
 
 
 def _baked(shape: InputShape, found: str) -> ExportError:

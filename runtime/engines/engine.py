@@ -27,8 +27,8 @@ class Engine(Protocol):
     def outputs(self) -> tuple[TensorSpec, ...]:
         """The tensors that come back, in the order of ``infer``'s answer."""
 
-    def infer(self, tensor: npt.NDArray[np.generic]) -> list[npt.NDArray[Any]]:
-        """Run the network on one input tensor, batch axis first; may be called from several threads.
+    def infer(self, *tensors: npt.NDArray[np.generic]) -> list[npt.NDArray[Any]]:
+        """Run the network on its input tensors, in the order of ``inputs``; may be called from several threads.
 
         Raises:
             EngineError: if the backend fails, with what it said.

@@ -99,20 +99,21 @@ class OnnxRuntimeEngine:
         """The ONNX file's metadata properties."""
         return dict(self._session.get_modelmeta().custom_metadata_map)
 
-    def infer(self, tensor: npt.NDArray[np.generic]) -> list[npt.NDArray[Any]]:
-        """Run the network on one input tensor.
+    def infer(self, *tensors: npt.NDArray[np.generic]) -> list[npt.NDArray[Any]]:
+        """Run the network on its input tensors, in the order of `inputs`.
 
         Raises:
             EngineError: if ONNX Runtime fails, or the engine is closed.
         """
         if self._session is None:
             raise EngineError("an open engine", "one that was closed", "Load the model again")
+        feeds = {value.name: tensor for value, tensor in zip(self._inputs, tensors, strict=True)}
         try:
-            answer: list[npt.NDArray[Any]] = self._session.run(self._output_names, {self._inputs[0].name: tensor})
+            answer: list[npt.NDArray[Any]] = self._session.run(self._output_names, feeds)
         except Exception as error:  # onnxruntime's exceptions share no base class below Exception
             raise EngineError(
                 "ONNX Runtime to run the network",
-                f"on an input of {tensor.dtype} {tensor.shape}: {_first_line(error)}",
+                f"on {' and '.join(f'{tensor.dtype} {tensor.shape}' for tensor in tensors)}: {_first_line(error)}",
                 "Check the input size and batch, or export the model again",
             ) from error
         return answer

@@ -8,13 +8,15 @@
 | distance_distributions | distance_distributions.py | PicoDet, NanoDet (GFL: a distribution per side) |
 | anchor_boxes | anchor_boxes.py | SSD, RetinaNet: offsets to anchor boxes with variances |
 | fastestdet | fastestdet.py | FastestDet: one scale, tanh centre, sigmoid size |
-| queries | queries.py | DETR, RT-DETR, D-FINE, RF-DETR: logits and boxes per query |
+| queries | queries.py | DETR, RT-DETR, D-FINE, RF-DETR: logits and boxes (and masks) per query |
 | end_to_end | end_to_end.py | YOLOv10, v26, CenterNet, torchvision: finished boxes |
+| proposal_boxes | proposal_boxes.py | R-CNN, Fast R-CNN: scores of and offsets to proposed regions |
 | localizer | localizer.py | classification with localisation: class scores and one box for the picture |
 | grid_cells | grid_cells.py | the n x n grid of the first YOLO, one object a cell |
 | class_windows | class_windows.py | a classifier made fully convolutional: class scores of sliding windows |
 | class_scores | class_scores.py | FCN, DeepLab, LRASPP, SegFormer, U-Net: scores per class, at any stride |
 | class_map | class_map.py | segmenters with ArgMax inside: a class id per pixel |
+| query_instances | query_instances.py | Mask2Former, MaskFormer, EoMT for instances: class and mask logits per query |
 | query_masks | query_masks.py | DETR panoptic, MaskFormer, Mask2Former, EoMT: class and mask logits per query |
 | panoptic_deeplab | panoptic_deeplab.py | Panoptic-DeepLab: semantic logits, center heatmap, offsets to centers |
 """
@@ -33,10 +35,12 @@ from edgedet.runtime.heads.distance_distributions import DistanceDistributions
 from edgedet.runtime.heads.end_to_end import EndToEnd
 from edgedet.runtime.heads.fastestdet import FastestDet
 from edgedet.runtime.heads.grid_cells import GridCells
-from edgedet.runtime.heads.head import BoxHead, Candidates, Head, MapHead, RawOutputs
+from edgedet.runtime.heads.head import BoxHead, Candidates, Head, MapHead, MaskHead, RawOutputs
 from edgedet.runtime.heads.localizer import Localizer
 from edgedet.runtime.heads.panoptic_deeplab import PanopticDeeplab
+from edgedet.runtime.heads.proposal_boxes import ProposalBoxes
 from edgedet.runtime.heads.queries import Queries
+from edgedet.runtime.heads.query_instances import QueryInstances
 from edgedet.runtime.heads.query_masks import QueryMasks
 from edgedet.runtime.heads.yolox_grid import YoloxGrid
 from edgedet.schema import from_json
@@ -58,8 +62,11 @@ __all__ = [
     "Head",
     "Localizer",
     "MapHead",
+    "MaskHead",
     "PanopticDeeplab",
+    "ProposalBoxes",
     "Queries",
+    "QueryInstances",
     "QueryMasks",
     "RawOutputs",
     "YoloxGrid",
@@ -77,12 +84,14 @@ HEADS: dict[str, type[Head]] = {
         FastestDet,
         Queries,
         EndToEnd,
+        ProposalBoxes,
         Localizer,
         GridCells,
         ClassWindows,
         ClassScores,
         ClassMapHead,
         QueryMasks,
+        QueryInstances,
         PanopticDeeplab,
     )
 }

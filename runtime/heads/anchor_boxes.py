@@ -1,42 +1,50 @@
-"""Anchor boxes: offsets to a list of anchors, with variances, and scores (SSD, RetinaNet)."""
+"""Anchor boxes: offsets to a list of anchors, with variances, and scores (SSD, RetinaNet, R-CNN without its NMS)."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from edgedet.errors import SpecError
+from edgedet.masks import Masks
 from edgedet.model_spec import TensorSpec
 from edgedet.runtime.boxes import cxcywh_to_xyxy
 from edgedet.runtime.heads.fit import check_axis, check_channels, check_count, check_rank
 from edgedet.runtime.heads.head import BoxHead, Candidates, RawOutputs
 from edgedet.runtime.heads.scores import Chosen, choose, choose_softmax, from_scores, logit, sigmoid
+from edgedet.runtime.roi_masks import paste_masks
 from edgedet.runtime.selection import Selection
 from edgedet.schema import FloatArray
+
+if TYPE_CHECKING:
+    from edgedet.runtime.preprocess import Placement
 
 __all__ = ["AnchorBoxes"]
 
 Array = npt.NDArray[Any]
+IntArray = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, eq=False)
 class AnchorBoxes(BoxHead):
-    """Offsets to anchor boxes (or boxes decoded inside the network) and scores, in two tensors.
+    """Offsets to anchor boxes (or boxes decoded inside the network), scores, and masks over the boxes if any.
 
     Tensors:
         0: (B, A, 4) offsets tx, ty, tw, th (``xywh``) or ty, tx, th, tw (``yxhw``); with ``anchors`` None, boxes.
         1: (B, A, C) scores, or (B, A, C+1) with a column for the background.
+        2: (B, A, S, S), where ``roi_masks``: probabilities of whatever is in each box, over the whole box; may be left
+           out by whoever wants boxes only.
 
     Formula, with an anchor (ax, ay, aw, ah) and variances (vx, vy, vw, vh):
         cx = ax + tx * vx * aw, cy = ay + ty * vy * ah, w = aw * exp(tw * vw), h = ah * exp(th * vh).
 
     Source: Liu et al., "SSD", arXiv 1512.02325 (softmax, variances 0.1 and 0.2); Lin et al., "Focal Loss for Dense
     Object Detection" (RetinaNet), arXiv 1708.02002 (sigmoid, variances 1). TensorFlow's SSD has ``yxhw`` and divides by
-    10, 10, 5, 5, which is the same variances.
+    10, 10, 5, 5, which is the same variances. Masks: see ``roi_masks.py``.
 
     Attributes:
         anchors: (A, 4) float32 centre x, centre y, width, height in input pixels; None where boxes come decoded.
@@ -46,6 +54,7 @@ class AnchorBoxes(BoxHead):
         normalized: whether decoded boxes are in 0..1 of the input's width and height.
         activation: what turns the score tensor into scores (``none``: the network did it).
         background: the score column that is the background, or None; class ids count the other columns.
+        roi_masks: whether there are masks, a small square for each box, one for all classes.
     """
 
     name: ClassVar[str] = "anchor_boxes"
@@ -57,6 +66,7 @@ class AnchorBoxes(BoxHead):
     normalized: bool = False
     activation: Literal["none", "sigmoid", "softmax"] = "none"
     background: int | None = None
+    roi_masks: bool = False
 
     def __post_init__(self) -> None:
         if self.anchors is not None and (self.anchors.ndim != 2 or self.anchors.shape[1] != 4):
@@ -74,10 +84,16 @@ class AnchorBoxes(BoxHead):
         if self.background is not None and self.background < 0:
             raise SpecError("a head.background of 0 or more", str(self.background), "Count the score columns from 0")
 
+    @property
+    def has_masks(self) -> bool:
+        """Whether there are squares to be pasted."""
+        return self.roi_masks
+
     def check(self, outputs: Sequence[TensorSpec], classes: int, size: tuple[int, int]) -> None:
         """Hold the outputs against the parameters (see ``Head.check``)."""
-        check_count(outputs, ("boxes", "scores"))
-        boxes, scores = outputs
+        names = ("boxes", "scores", "masks") if self.roi_masks else ("boxes", "scores")
+        check_count(outputs, names, optional=len(names) - 2)
+        boxes, scores = outputs[:2]
         check_rank(boxes, ("batch", "locations", "box"))
         check_rank(scores, ("batch", "locations", "classes"))
         check_axis(boxes, 2, 4, "4 box coordinates", "Correct the order of the outputs: boxes, then scores")
@@ -92,21 +108,34 @@ class AnchorBoxes(BoxHead):
             count = len(self.anchors)
             action = "Give the anchors of this network at this input size with --anchors"
             check_axis(boxes, 1, count, f"{count} locations for {count} anchors", action)
-        if -1 not in (boxes.shape[1], scores.shape[1]) or self.anchors is not None:
-            count = boxes.shape[1] if self.anchors is None else len(self.anchors)
-            check_axis(scores, 1, count, f"{count} locations as in {boxes.name!r}", "Correct the outputs of the spec")
+        for squares in outputs[2:]:
+            check_rank(squares, ("batch", "locations", "rows", "columns"))
+        count = boxes.shape[1] if self.anchors is None else len(self.anchors)
+        for output in outputs[1:] if count != -1 else ():
+            check_axis(output, 1, count, f"{count} locations as in {boxes.name!r}", "Correct the outputs of the spec")
 
     def decode(self, outputs: RawOutputs, size: tuple[int, int], selection: Selection) -> Candidates:
         """Turn one picture's two tensors into candidates (see ``Head.decode``)."""
-        boxes, scores = outputs
-        chosen = self._choose(scores, selection)
+        chosen = self._choose(outputs[1], selection)
         score = sigmoid(chosen.value) if self.activation == "sigmoid" else chosen.value
-        survivors = np.asarray(boxes[chosen.location], np.float32)
-        if self.anchors is None:
-            xyxy = self._decoded(survivors, size)
-        else:
-            xyxy = self._decode_offsets(survivors, self.anchors[chosen.location])
-        return from_scores(xyxy, score, chosen.class_id, selection)
+        xyxy = self._boxes(outputs[0], chosen.location, size)
+        return from_scores(xyxy, score, chosen.class_id, selection, chosen.location)
+
+    def masks(
+        self,
+        outputs: RawOutputs,
+        location: IntArray,
+        xyxy: npt.NDArray[np.float32],
+        placement: Placement,
+        size: tuple[int, int],
+    ) -> Masks | None:
+        """Paste the squares of the boxes (see ``Head.masks``)."""
+        if len(outputs) < 3:
+            return None
+        # A square belongs to its whole box, whatever of it the picture has.
+        whole = placement.to_source(self._boxes(outputs[0], location, size), clip=False)
+        squares: Array = outputs[2][location]
+        return paste_masks(squares, whole, placement.source_width, placement.source_height)
 
     def _choose(self, scores: Array, selection: Selection) -> Chosen:
         if self.activation == "softmax":
@@ -117,6 +146,13 @@ class AnchorBoxes(BoxHead):
             scores = np.delete(scores, self.background, axis=1)
         threshold = logit(selection.confidence) if self.activation == "sigmoid" else selection.confidence
         return choose(scores, threshold, selection, class_axis=1)
+
+    def _boxes(self, values: Array, location: IntArray, size: tuple[int, int]) -> Array:
+        """Return (N, 4) corners in input pixels of the boxes at some locations."""
+        chosen = np.asarray(values[location], np.float32)
+        if self.anchors is None:
+            return self._decoded(chosen, size)
+        return self._decode_offsets(chosen, self.anchors[location])
 
     def _decoded(self, boxes: Array, size: tuple[int, int]) -> Array:
         if self.box_format == "cxcywh":

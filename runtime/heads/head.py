@@ -2,8 +2,8 @@
 
 A head is a frozen dataclass in a file of its own: its fields are the parameters that the ModelSpec keeps as JSON, its
 docstring shows the tensors. A ``BoxHead`` turns one picture's raw outputs into candidate boxes (and, after NMS, the
-masks of those that were kept), a ``MapHead`` into a map of the whole picture. Adding one means that file and a row in
-the table of ``runtime/heads/__init__.py``.
+masks of those that were kept), a ``MaskHead`` into objects whose boxes follow from their masks, a ``MapHead`` into a
+map of the whole picture. Adding one means that file and a row in the table of ``runtime/heads/__init__.py``.
 """
 
 from __future__ import annotations
@@ -19,13 +19,14 @@ import numpy.typing as npt
 from edgedet.maps import ClassMap, PanopticMap
 from edgedet.masks import Masks
 from edgedet.model_spec import HeadSpec, Task, TensorSpec
+from edgedet.results import Detections
 from edgedet.runtime.selection import Selection
 from edgedet.schema import to_json
 
 if TYPE_CHECKING:  # it brings OpenCV, which no head needs to be read and checked
     from edgedet.runtime.preprocess import Placement
 
-__all__ = ["BoxHead", "Candidates", "Head", "MapHead", "RawOutputs"]
+__all__ = ["BoxHead", "Candidates", "Head", "MapHead", "MaskHead", "RawOutputs"]
 
 RawOutputs = Sequence[npt.NDArray[Any]]
 """The outputs of one picture in the spec's order, without the batch axis (see ``Head.batched``)."""
@@ -134,6 +135,32 @@ class BoxHead(Head):
             size: width and height of the network's input in pixels.
         """
         raise TypeError(f"head {self.name} has no masks")
+
+
+@dataclass(frozen=True)
+class MaskHead(Head):
+    """A layout that stands for objects by their masks alone; their boxes are the smallest that hold these."""
+
+    task: ClassVar[Task] = "instance"
+
+    @abstractmethod
+    def decode_objects(
+        self,
+        outputs: RawOutputs,
+        placement: Placement,
+        size: tuple[int, int],
+        selection: Selection,
+        class_names: tuple[str, ...],
+    ) -> Detections:
+        """Turn one picture's raw outputs into its objects with their masks, best score first.
+
+        Args:
+            outputs: in the spec's order, without the batch axis.
+            placement: where the picture lies in the network's input.
+            size: width and height of the network's input in pixels.
+            selection: ``confidence``, ``class_ids`` and ``max_detections`` are applied.
+            class_names: the model's, for the result.
+        """
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from edgedet.runtime.interpolation import bilinear
 if TYPE_CHECKING:
     from edgedet.runtime.preprocess import Placement
 
-__all__ = ["Assignment", "MapSampler", "Tile", "assign_pixels", "finite_maps"]
+__all__ = ["Assignment", "MapSampler", "Tile", "assign_pixels", "finite_maps", "pixel_places"]
 
 Array = npt.NDArray[Any]
 FloatArray = npt.NDArray[np.float32]
@@ -91,8 +91,8 @@ class MapSampler:
     def __init__(self, placement: Placement, size: tuple[int, int], cells: tuple[int, int]) -> None:
         self.shape = (placement.source_height, placement.source_width)
         self._cells = cells
-        self._rows = _places(placement.source_height, placement.top, placement.height, cells[0] / size[1])
-        self._columns = _places(placement.source_width, placement.left, placement.width, cells[1] / size[0])
+        self._rows = pixel_places(placement.source_height, placement.top, placement.height, cells[0] / size[1])
+        self._columns = pixel_places(placement.source_width, placement.left, placement.width, cells[1] / size[0])
 
     def tiles(self) -> Iterator[Tile]:
         """Yield tiles that cover the picture."""
@@ -197,7 +197,7 @@ def _first_highest(ranks: FloatArray) -> npt.NDArray[np.intp]:
     return winner
 
 
-def _places(pixels: int, start: int, extent: int, cells_per_pixel: float) -> npt.NDArray[np.float64]:
+def pixel_places(pixels: int, start: int, extent: int, cells_per_pixel: float) -> npt.NDArray[np.float64]:
     """Return where the middle of each pixel of the picture lies, in cells; the middle of cell 0 is at 0.5."""
     in_input = (np.arange(pixels) + 0.5) * (extent / pixels) + start
     return np.asarray(in_input * cells_per_pixel, np.float64)

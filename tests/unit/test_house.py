@@ -92,7 +92,8 @@ def test_the_changelog_has_the_version():
 
 
 def test_every_extra_of_a_user_is_known_to_doctor():
-    assert set(project()["project"]["optional-dependencies"]) - {"test", "dev", "all"} == set(EXTRAS)
+    for_developers = {"test", "dev", "all", "rtx"}
+    assert set(project()["project"]["optional-dependencies"]) - for_developers == set(EXTRAS)
 
 
 def test_the_extra_all_is_all():

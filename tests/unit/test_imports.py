@@ -111,14 +111,16 @@ def test_the_command_line_is_imported_by_nobody():
 
 
 def test_torch_only_where_networks_are_read_and_only_lazily():
-    allowed = ("export/families/", "export/trace.py", "export/checkpoint.py", "export/verify.py")
+    tracing = ("export/trace.py", "export/torch_operators.py")
+    allowed = ("export/families/", *tracing, "export/checkpoint.py", "export/verify.py")
     torch = [found for found in all_imports(*PACKAGES) if found.top in ("torch", "torchvision", "onnxscript")]
     assert not broken(found for found in torch if not found.file.startswith(allowed))
     assert not broken(found for found in torch if not (found.deferred or found.for_types_only))
 
 
 @pytest.mark.parametrize(
-    "package", ["ultralytics", "transformers", "rfdetr", "yolox", "supervision", "pycocotools", "safetensors", "yaml"]
+    "package",
+    ["ultralytics", "transformers", "rfdetr", "yolox", "supervision", "pycocotools", "safetensors", "skimage", "yaml"],
 )
 def test_optional_packages_are_imported_lazily(package):
     found = [item for item in all_imports(*PACKAGES) if item.top == package]
@@ -126,7 +128,7 @@ def test_optional_packages_are_imported_lazily(package):
 
 
 def test_tensorrt_only_in_the_engine_files():
-    allowed = ("export/engine.py", "runtime/engines/")
+    allowed = ("export/engine/tensorrt.py", "runtime/engines/")
     tensorrt = (found for found in all_imports(*PACKAGES) if found.top.startswith("tensorrt"))
     assert not broken(found for found in tensorrt if not found.file.startswith(allowed))
 

@@ -13,7 +13,8 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 CHANNELS = (16, 24, 40, 56, 56)
 """Channels of the backbone at strides 2, 4, 8, 16 and 32."""
 
-_TRAINED = Path(__file__).resolve().parents[2] / "models" / "digits.pt"
+TRAINED = Path(__file__).resolve().parents[2] / "models" / "digits.pt"
+"""The archive of the trained digit detector."""
 
 Module = TypeVar("Module", bound=nn.Module)
 
@@ -75,7 +76,7 @@ class Backbone(nn.Module):
         return self.features(x)
 
 
-def trained_backbone(path: Path = _TRAINED) -> Backbone:
+def trained_backbone(path: Path = TRAINED) -> Backbone:
     """Return the backbone of the trained digit detector, its batch norms folded into the convolutions."""
     with path.open("rb") as stream:
         state = torch.export.load(stream).state_dict

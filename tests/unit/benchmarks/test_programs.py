@@ -15,13 +15,18 @@ import onnx
 import pytest
 
 from edgedet.loader import load
+from edgedet.maps import ClassMap, PanopticMap, Segment
+from edgedet.masks import Masks
+from edgedet.results import Detections
 from edgedet.runtime.preprocess import Preprocessor
 from edgedet.runtime.selection import Selection
 
 SMALL = {
+    "agreement": "--pictures 1 yolov2 localizer",
     "cpu_overhead": "--rounds 1 --tries 1 --pictures 320x240 --boxes 10 --contestants edgedet",
     "instance_masks": "--rounds 1 --tries 1 --objects 20 --picture 320x240 --contestants edgedet",
     "memory": "--frames 30 --streams 3",
+    "rcnn_variants": "--rounds 1 --tries 1 --pictures 1 --settings default",
     "semantic_map": "--rounds 1",
     "stream_throughput": "--rounds 1 --tries 1 --frames 5 --videos 320x240",
     "tiled_8k": "--rounds 1 --tries 1 --picture 1200x900",
@@ -49,6 +54,50 @@ def test_program_writes_its_report(root: Path, tmp_path: Path, program: str) -> 
     assert environment["versions"]["onnxruntime"]
     assert str(tmp_path) not in json.dumps(environment), "no folder of this machine in a published report"
     assert all(written.values())
+
+
+@pytest.fixture(scope="module")
+def comparison(root: Path) -> ModuleType:
+    return _module(root / "benchmarks/systems/comparison.py")
+
+
+def _objects(*rows: tuple[float, float, int]) -> Detections:
+    """Boxes of 10 x 10 pixels at a place, each with a mask of its left half."""
+    place = np.array([[x, 5] for x, _, _ in rows], np.float32).reshape(-1, 2)
+    bitmaps = np.zeros((len(rows), 20, 100), np.bool_)
+    for bitmap, (x, _, _) in zip(bitmaps, rows, strict=True):
+        bitmap[5:15, round(x) : round(x) + 5] = True
+    return Detections(
+        np.concatenate([place, place + 10], axis=1),
+        np.array([score for _, score, _ in rows], np.float32),
+        np.array([class_id for *_, class_id in rows], np.int64),
+        masks=Masks.from_bitmaps(bitmaps),
+    )
+
+
+def test_agreement_notices_what_differs(comparison: ModuleType) -> None:
+    """Four objects: one the same, one moved by a pixel, one too far, one of another class; and one that is extra."""
+    tally = comparison.Tally()
+    other = _objects((0, 0.9, 1), (20, 0.8, 1), (40, 0.7, 1), (60, 0.6, 1))
+    found = _objects((0, 0.9, 1), (21, 0.75, 1), (43, 0.7, 1), (60, 0.6, 2), (80, 0.5, 1))
+    tally.add(other, found)
+    figures = tally.figures()
+    assert (figures["compared"], figures["matched"], figures["worst_box_px"]) == (5, 0.4, 1)
+    assert figures["worst_score"] == pytest.approx(0.05, abs=1e-6)
+    assert figures["mask_iou"] == pytest.approx((1 + 4 / 6) / 2, abs=1e-4)
+
+
+def test_agreement_of_maps(comparison: ModuleType) -> None:
+    pixels, segments = comparison.Tally(), comparison.Tally()
+    half = np.zeros((4, 8), np.int32)
+    half[:, 4:] = 1
+    most = np.zeros((4, 8), np.int32)
+    most[:, 5:] = 1
+    pixels.add(ClassMap(half.astype(np.uint8)), ClassMap(most.astype(np.uint8)))
+    assert pixels.figures()["pixel_agreement"] == 28 / 32
+    table = (Segment(1, 0, False, 0.9, 16), Segment(2, 3, True, 0.9, 16))
+    segments.add(PanopticMap(half + 1, table), PanopticMap(most + 1, table))
+    assert segments.figures()["pq"] == pytest.approx((16 / 20 + 12 / 16) / 2, abs=1e-5)
 
 
 def test_network_has_the_published_size(network: ModuleType) -> None:

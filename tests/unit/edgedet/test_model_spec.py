@@ -13,7 +13,15 @@ from hypothesis import strategies as st
 
 from edgedet import model_spec
 from edgedet.errors import SpecError
-from edgedet.model_spec import METADATA_KEY, HeadSpec, InputSpec, ModelSpec, TensorSpec, merge_fragment
+from edgedet.model_spec import (
+    METADATA_KEY,
+    HeadSpec,
+    InputSpec,
+    ModelSpec,
+    ProposalSpec,
+    TensorSpec,
+    merge_fragment,
+)
 from edgedet.schema import to_json
 
 SPEC = ModelSpec(
@@ -161,3 +169,36 @@ def test_fragments(fragment, changed):
 
 def test_a_fragment_may_bring_what_was_not_there():
     assert merge_fragment({}, {"head": {"name": "queries"}}) == {"head": {"name": "queries"}}
+
+
+PROPOSALS = ProposalSpec("crops", parameters={"scales": [100]}, count=300, context=16)
+TWO_STAGE = SPEC.replace(
+    head=HeadSpec("proposal_boxes"), input=InputSpec(224, 224, resize="stretch"), proposals=PROPOSALS
+)
+
+
+def test_a_proposal_stage_goes_through_metadata_and_may_be_absent():
+    assert ModelSpec.from_metadata(TWO_STAGE.to_metadata()) == TWO_STAGE
+    value = SPEC.to_json()
+    assert value.pop("proposals") is None
+    assert ModelSpec.from_json(value) == SPEC
+
+
+@pytest.mark.parametrize(
+    ("proposals", "image", "message"),
+    [
+        ({"count": 0}, {}, r"a proposals\.count of at least 1, got 0"),
+        ({"context": -1}, {}, r"a proposals\.context of at least 0, got -1"),
+        ({"context": 112}, {}, r"a proposals\.context below half of the input's 224x224, got 112"),
+        ({"feed": "boxes"}, {}, r"a proposals\.context for crops only, got 16 with feed 'boxes'"),
+        ({"feed": "boxes", "context": 0}, {"batch": None}, r"an input\.batch of 1 .* got any batch\..*--batch 1"),
+        ({"feed": "boxes", "context": 0}, {"batch": 4}, r"an input\.batch of 1 .* got 4\."),
+        ({}, {"resize": "letterbox"}, r"input\.resize 'stretch' .* got 'letterbox'"),
+        ({"feed": "masks"}, {}, r"one of 'crops', 'boxes' at spec\.proposals\.feed"),
+        ({"method": "edge_boxes"}, {}, r"one of 'selective_search' at spec\.proposals\.method"),
+    ],
+)
+def test_impossible_proposal_stages_are_refused(proposals, image, message):
+    value = TWO_STAGE.to_json()
+    with pytest.raises(SpecError, match=message):
+        ModelSpec.from_json(value | {"proposals": value["proposals"] | proposals, "input": value["input"] | image})

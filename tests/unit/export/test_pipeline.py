@@ -101,6 +101,7 @@ def test_a_spec_file_describes_a_bare_network(write_model, tmp_path):
             "7 =",
         ),
         ({"family": "abacus"}, SpecError, "abacus"),
+        ({"task": "instance"}, SpecError, "of task detect. Leave out --task"),
         ({"fragment": {"colour": 1}}, SpecError, "colour"),
         ({"opset": 3}, ExportError, "opset"),
     ],

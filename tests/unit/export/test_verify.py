@@ -14,9 +14,10 @@ from onnx import TensorProto, helper, numpy_helper
 
 from edgedet.errors import SourceError, VerificationError
 from edgedet.export.families import LoadedModel
+from edgedet.export.trace import trace
 from edgedet.export.verify import PICTURES, compare, verify
 from edgedet.model_spec import InputSpec, ModelSpec, TensorSpec
-from edgedet.runtime.heads import AnchorBoxes, DenseBoxes, EndToEnd, Head, Queries
+from edgedet.runtime.heads import AnchorBoxes, ClassScores, DenseBoxes, EndToEnd, Head, Queries
 
 DENSE = DenseBoxes(layout="channels_first")
 ROWS = EndToEnd(packing="rows")
@@ -240,3 +241,44 @@ def test_a_folder_without_pictures(tmp_path: Path, content: bytes | None, messag
 
 def test_the_package_has_pictures_of_its_own() -> None:
     assert len(list(PICTURES.glob("*.jpg"))) >= 2
+
+
+@pytest.mark.parametrize(("share", "ok"), [(0.04, True), (0.06, False)])
+def test_a_few_elements_may_differ_where_rounding_decides(share: float, ok: bool) -> None:
+    scores = np.random.default_rng(3).uniform(-1, 1, (1, 5, 20, 20))
+    got = scores.copy()
+    got.reshape(-1)[: int(share * scores.size)] += 0.1
+    (found,) = compare(ClassScores(), ["output0"], [scores], [got], TOLERANCE, undecided=0.05)
+    assert found.ok is ok
+    (strict,) = compare(ClassScores(), ["output0"], [scores], [got], TOLERANCE)
+    assert not strict.ok
+
+
+@pytest.mark.parametrize(("remembers", "ok"), [(True, True), (False, False)])
+def test_networks_that_remember_places_are_judged_without_the_undecided_ones(remembers: bool, ok: bool) -> None:
+    torch: Any = pytest.importorskip("torch")
+
+    class Net(torch.nn.Module):  # type: ignore[misc]
+        def __init__(self) -> None:
+            super().__init__()
+            self.pool = torch.nn.MaxPool2d(2, return_indices=remembers)
+            self.unpool = torch.nn.MaxUnpool2d(2) if remembers else torch.nn.Upsample(scale_factor=2)
+            self.average = torch.nn.AvgPool2d(8)
+
+        def forward(self, x: Any) -> Any:
+            x = self.unpool(*self.pool(x)) if remembers else self.unpool(self.pool(x))
+            cells = self.average(x).flatten(2)[:, :1].expand(-1, 7, -1).contiguous()
+            # One element of 168 is off, as where a place decides itself otherwise.
+            return cells + self.off if hasattr(self, "off") else cells
+
+    source, other = Net().eval(), Net().eval()
+    other.off = torch.zeros(7, 24)
+    other.off[3, 5] = 9.0
+    loaded = LoadedModel(network=source, head=DENSE, input=spec().input)
+    model = trace(dataclasses.replace(loaded, network=other), batch=None, opset=None)
+    if ok:
+        (found,) = verify(loaded, model, spec())
+        assert found.ok
+    else:
+        with pytest.raises(VerificationError):
+            verify(loaded, model, spec())

@@ -87,9 +87,9 @@ def test_every_option_reaches_the_request(source, monkeypatch):
     np.save("anchors.npy", np.ones((2, 4), np.float32))
     Path("pictures").mkdir()
     result = run(
-        source, "-o", "out.onnx", "--family", "ssd:tf", "--imgsz", "640x480", "--batch", "dynamic", "--names", "voc",
-        "--opset", "18", "--trust", "--report", "r.json", "--anchors", "anchors.npy", "--spec", "spec.json",
-        "--pictures", "pictures",
+        source, "-o", "out.onnx", "--family", "ssd:tf", "--task", "instance", "--imgsz", "640x480",
+        "--batch", "dynamic", "--names", "voc", "--opset", "18", "--keep-nms", "--trust", "--report", "r.json",
+        "--anchors", "anchors.npy", "--spec", "spec.json", "--pictures", "pictures",
     )  # fmt: skip
     assert isinstance(result.exception, ModelFileError)
     (request,) = asked
@@ -97,8 +97,9 @@ def test_every_option_reaches_the_request(source, monkeypatch):
     assert len(request.class_names) == 20
     fields = {name: value for name, value in vars(request).items() if name not in ("anchors", "class_names")}
     assert fields == {
-        "source": source, "output": Path("out.onnx"), "family": "ssd:tf", "size": (640, 480), "batch": "dynamic",
-        "opset": 18, "trust": True, "fragment": SPEC, "pictures": Path("pictures"), "report": Path("r.json"),
+        "source": source, "output": Path("out.onnx"), "family": "ssd:tf", "task": "instance", "size": (640, 480),
+        "batch": "dynamic", "opset": 18, "keep_nms": True, "trust": True, "fragment": SPEC,
+        "pictures": Path("pictures"), "report": Path("r.json"),
     }  # fmt: skip
 
 

@@ -8,12 +8,14 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+from engine_builds import build_or_limit, is_there, write_rewritten
 from onnx import TensorProto, helper, numpy_helper
 
 from edgedet.export.source import Source, open_source
 
 Dim = int | str | None
 WriteOnnx = Callable[..., Source]
+BuildForGpu = Callable[[str, "onnx.ModelProto | Path"], None]
 
 
 class Graph:
@@ -111,3 +113,19 @@ def write_onnx(tmp_path: Path) -> WriteOnnx:
 def new_graph() -> type[Graph]:
     """The class `Graph`, since test files cannot import from here."""
     return Graph
+
+
+@pytest.fixture
+def build_for_gpu(tmp_path: Path) -> BuildForGpu:
+    """Build an exported network with TensorRT-RTX where it is installed: ``build_for_gpu("yolov8n", model)``.
+
+    Where it is not, tests/unit/export/engine says so.
+    """
+
+    def build(name: str, model: onnx.ModelProto | Path) -> None:
+        if is_there():
+            build_or_limit(
+                name, model if isinstance(model, Path) else write_rewritten(model, tmp_path / "rewritten.onnx")
+            )
+
+    return build

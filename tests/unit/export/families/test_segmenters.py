@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -76,7 +76,9 @@ def let_fire(network: Any) -> None:
 
 
 @pytest.mark.parametrize(("name", "variant"), [("yolov8n-seg", ""), ("yolo26n-seg", ":end-to-end")])
-def test_masks_agree_with_the_packages_own_predictor(ultralytics: Any, tmp_path: Path, name: str, variant: str) -> None:
+def test_masks_agree_with_the_packages_own_predictor(
+    ultralytics: Any, tmp_path: Path, name: str, variant: str, build_for_gpu: Callable[[str, Any], None]
+) -> None:
     torch.manual_seed(0)
     model = ultralytics.YOLO(f"{name}.yaml")
     let_fire(model.model)
@@ -85,6 +87,7 @@ def test_masks_agree_with_the_packages_own_predictor(ultralytics: Any, tmp_path:
     file = tmp_path / "m.onnx"
     report = export_model(tmp_path / "m.pt", file, family=f"ultralytics{variant}", batch=1)
     assert report.spec.task == "instance" and len(report.spec.outputs) == 2
+    build_for_gpu(name, file)
     described = onnx.load(file)
     entries = {"names": str({i: str(i) for i in range(80)}), "stride": "32", "task": "segment", "batch": "1"}
     entries |= {"imgsz": str([SIZE, SIZE]), "channels": "3", "end2end": str(bool(variant))}

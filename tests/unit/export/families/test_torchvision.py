@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -71,7 +72,12 @@ def let_fire(model: Any, last_layers: dict[str, float], picture: Any) -> None:
 
 @pytest.mark.parametrize(("name", "size", "fixed", "last_layers"), MODELS, ids=[model[0] for model in MODELS])
 def test_decoded_boxes_agree_with_torchvision(
-    tmp_path: Path, name: str, size: tuple[int, int], fixed: bool, last_layers: dict[str, float]
+    tmp_path: Path,
+    name: str,
+    size: tuple[int, int],
+    fixed: bool,
+    last_layers: dict[str, float],
+    build_for_gpu: Callable[[str, Any], None],
 ) -> None:
     torch.manual_seed(0)
     picture = np.random.default_rng(0).integers(0, 256, (size[1], size[0], 3), np.uint8)
@@ -89,6 +95,7 @@ def test_decoded_boxes_agree_with_torchvision(
     request = ExportRequest(file, family=f"torchvision:{name}", size=None if fixed else size)
     loaded = Torchvision().load(open_source(file), request)
     model = trace(loaded, batch=1, opset=None)
+    build_for_gpu(name, model)
     loaded.head.check(graph_outputs(model), CLASSES - 1, size)
     engine = OnnxRuntimeEngine(model.SerializeToString())
     outputs = engine.infer(Preprocessor(loaded.input)([picture])[0])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +43,7 @@ def set_spreads(model: Any, wanted: dict[str, float], picture: Any) -> None:
         layer.weight.data *= spread / max(seen[layer], 1e-6)
 
 
-def test_masks_are_those_that_torchvision_pastes(tmp_path: Path) -> None:
+def test_masks_are_those_that_torchvision_pastes(tmp_path: Path, build_for_gpu: Callable[[str, Any], None]) -> None:
     torch.manual_seed(0)
     picture = cv2.resize(np.random.default_rng(0).integers(0, 256, (6, 8, 3), np.uint8), SIZE)
     own = {"min_size": SIZE[1], "max_size": SIZE[0], "num_classes": CLASSES, "box_score_thresh": 0.05}
@@ -61,6 +62,7 @@ def test_masks_are_those_that_torchvision_pastes(tmp_path: Path) -> None:
     loaded = Torchvision().load(open_source(file), request)
     assert loaded.task == "instance"
     model = trace(loaded, batch=1, opset=None)
+    build_for_gpu("maskrcnn_resnet50_fpn", model)
     loaded.head.check(graph_outputs(model), CLASSES - 1, SIZE)
     tensors, (placement,) = Preprocessor(loaded.input)([picture])
     outputs = OnnxRuntimeEngine(model.SerializeToString()).infer(tensors)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -40,13 +41,14 @@ def picture() -> np.ndarray:
 
 
 @pytest.mark.parametrize("name", ["deeplabv3_mobilenet_v3_large", "lraspp_mobilenet_v3_large"])
-def test_the_class_map_is_torchvision_s_own(tmp_path: Path, name: str):
+def test_the_class_map_is_torchvision_s_own(tmp_path: Path, name: str, build_for_gpu: Callable[[str, Any], None]):
     model, image = build(name), picture()
     torch.save(model.state_dict(), tmp_path / "weights.pth")
     report = export_model(
         tmp_path / "weights.pth", tmp_path / "model.onnx", family=f"torchvision:{name}", size=SIZE, class_names=NAMES
     )
     assert report.spec.task == "semantic" and report.spec.head.name == "class_scores"
+    build_for_gpu(name, tmp_path / "model.onnx")
     with edgedet.load(tmp_path / "model.onnx", threads=1) as detector:
         found = detector(image).class_id
     with torch.no_grad():

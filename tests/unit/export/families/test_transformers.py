@@ -123,12 +123,18 @@ def save(model: Any, folder: Path, processor: dict[str, Any] | None) -> Path:
     ("build", "processor", "softmax", "batch"),
     [
         (detr, FIXED, True, None),
+        (rt_detr, PLAIN, False, 1),
         (d_fine, PLAIN, False, None),
         (yolos, FIXED, True, 2),
     ],
 )
 def test_the_export_answers_as_the_model(
-    tmp_path: Path, build: Callable[[], Any], processor: dict[str, Any], softmax: bool, batch: int | None
+    tmp_path: Path,
+    build: Callable[[], Any],
+    processor: dict[str, Any],
+    softmax: bool,
+    batch: int | None,
+    build_for_gpu: Callable[[str, Any], None],
 ) -> None:
     folder = save(build(), tmp_path / "model", processor)
     source = open_source(folder)
@@ -139,6 +145,7 @@ def test_the_export_answers_as_the_model(
     assert (loaded.input.width, loaded.input.height, loaded.input.resize) == (96, 64, "stretch")
     model = trace(loaded, batch=batch, opset=None)
     loaded.head.check(graph_outputs(model), len(NAMES), (96, 64))
+    build_for_gpu(build.__name__, model)
     dynamic = loaded.dynamic_batch and batch is None
     assert graph_inputs(model)[0].shape[0] == (-1 if dynamic else batch or 1)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -37,8 +38,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def test_the_class_map_is_transformers_own(folder: Path, tmp_path: Path):
+def test_the_class_map_is_transformers_own(folder: Path, tmp_path: Path, build_for_gpu: Callable[[str, Any], None]):
     report = export_model(folder, tmp_path / "model.onnx")
+    build_for_gpu("segformer", tmp_path / "model.onnx")
     assert (report.family, report.spec.task, report.spec.class_names) == ("transformers", "semantic", NAMES)
     assert report.spec.input.resize == "stretch"
     image = np.random.default_rng(0).integers(0, 256, (96, 128, 3), np.uint8)

@@ -64,6 +64,12 @@ class TestReadyOnnx:
             ([[1, 300, 6]], {"end2end": "True"}, EndToEnd(packing="rows")),
             ([[1, 300, 6]], {}, EndToEnd(packing="rows")),
             ([[1, 300, 6]], {"end2end": "False", "args": "{'nms': True}"}, EndToEnd(packing="rows")),
+            # Their NMS in the graph was cut off: what comes before it is in corners.
+            (
+                [[1, 6, 126]],
+                {"end2end": "False", "args": "{'nms': True}", "edgedet.nms": "{}"},
+                DenseBoxes(layout="channels_first", box_format="xyxy"),
+            ),
             (
                 [[1, 38, 126], [1, 32, 16, 24]],
                 {"task": "segment", "end2end": "False"},
@@ -226,11 +232,16 @@ def test_the_rebuilt_network_is_the_pickled_one(
 
 @pytest.mark.parametrize("name", ["yolov8n", "yolo11n"])
 def test_boxes_agree_with_the_packages_own_predictor(
-    ultralytics: Any, checkpoint: Callable[[str], Path], tmp_path: Path, name: str
+    ultralytics: Any,
+    checkpoint: Callable[[str], Path],
+    tmp_path: Path,
+    name: str,
+    build_for_gpu: Callable[[str, Any], None],
 ) -> None:
     path = checkpoint(name)
     loaded = Ultralytics().load(open_source(path), ExportRequest(path))
     model = trace(loaded, batch=1, opset=None)
+    build_for_gpu(name, model)
     loaded.head.check(graph_outputs(model), 80, (SIZE, SIZE))
     # The predictor wants to know from the file what is in it, as its own exporter writes it.
     names = {index: str(index) for index in range(80)}

@@ -1,4 +1,4 @@
-"""AnchorBoxes against a plain loop and torchvision's box coder."""
+"""AnchorBoxes against a plain loop, torchvision's box coder and torchvision's pasting of masks."""
 
 from __future__ import annotations
 
@@ -12,8 +12,10 @@ import pytest
 from candidate_rows import Row, assert_same_candidates, file_outputs, tensor
 
 from edgedet.errors import SpecError
+from edgedet.model_spec import InputSpec
 from edgedet.runtime.heads import head_from_spec
 from edgedet.runtime.heads.anchor_boxes import AnchorBoxes
+from edgedet.runtime.preprocess import place
 from edgedet.runtime.selection import Selection
 
 SIZE = (300, 200)
@@ -124,10 +126,47 @@ def test_overflow_is_quiet() -> None:
     assert not np.isfinite(found.xyxy).all()
 
 
+@pytest.mark.parametrize("anchors", [None, ANCHORS], ids=["decoded", "offsets"])
+def test_squares_are_pasted_into_their_whole_boxes(anchors: npt.NDArray[np.float32] | None) -> None:
+    torch = pytest.importorskip("torch")
+    pytest.importorskip("torchvision")
+    roi_heads = pytest.importorskip("torchvision.models.detection.roi_heads")
+    head = AnchorBoxes(anchors=anchors, normalized=anchors is None, roi_masks=True)
+    boxes, scores = raw_outputs(head)
+    if anchors is None:
+        boxes[:, 2:] += boxes[:, :2]  # some reach beyond the picture
+    squares = np.random.default_rng(3).random((COUNT, 14, 14), np.float32)
+    outputs = [boxes, scores, squares]
+    found = head.decode(outputs, SIZE, Selection(0.9))
+    at = place(200, 100, InputSpec(*SIZE, pad_position="bottom_right"))
+    assert found.location is not None and head.has_masks
+    whole = at.to_source(found.xyxy, clip=False)
+    # torchvision itself fails on boxes that lie wholly outside.
+    touching = (whole[:, :2] < (195, 95)).all(axis=1) & (whole[:, 2:] > 5).all(axis=1)
+    kept, whole = found.location[touching], whole[touching]
+    masks = head.masks(outputs, kept, at.to_source(found.xyxy[touching]), at, SIZE)
+    assert masks is not None
+    square_tensor, box_tensor = torch.from_numpy(squares[kept])[:, None], torch.from_numpy(whole)
+    pasted = roi_heads.paste_masks_in_image(square_tensor, box_tensor, (100, 200))
+    differing = masks.bitmaps() != (pasted[:, 0] > 0.5).numpy()
+    assert differing.mean() < 1e-4  # probabilities that round to either side of .5
+    assert masks.area.sum() > 1000
+
+
+def test_no_masks_where_their_output_is_left_out() -> None:
+    head = AnchorBoxes(roi_masks=True)
+    at = place(*SIZE, InputSpec(*SIZE))
+    outputs = [np.zeros((1, 4), np.float32), np.ones((1, 2), np.float32)]
+    assert head.masks(outputs, np.arange(1), np.zeros((1, 4), np.float32), at, SIZE) is None
+    assert not AnchorBoxes().has_masks
+
+
 def test_check_takes_the_shapes_that_fit() -> None:
     AnchorBoxes(anchors=ANCHORS, background=0).check([tensor(1, COUNT, 4), tensor(1, COUNT, 91)], 90, SIZE)
     AnchorBoxes(anchors=ANCHORS).check([tensor(-1, -1, 4), tensor(-1, -1, -1)], 90, SIZE)
     AnchorBoxes(background=0).check([tensor(1, 4420, 4), tensor(1, 4420, 2)], 1, SIZE)
+    AnchorBoxes(roi_masks=True).check([tensor(1, 50, 4), tensor(1, 50, 2), tensor(1, 50, 28, 28)], 2, SIZE)
+    AnchorBoxes(roi_masks=True).check([tensor(1, 50, 4), tensor(1, 50, 2)], 2, SIZE)
 
 
 @pytest.mark.parametrize(
@@ -152,6 +191,18 @@ def test_check_refuses(background: int | None, shapes: list[tuple[int, ...]], me
 def test_check_holds_decoded_boxes_against_their_scores() -> None:
     with pytest.raises(SpecError, match="10 locations as in"):
         AnchorBoxes().check([tensor(1, 10, 4), tensor(1, 11, 2)], 2, SIZE)
+
+
+@pytest.mark.parametrize(
+    ("shape", "message"),
+    [
+        ((1, 9, 28, 28), "10 locations as in 'output0' on axis 1"),
+        ((1, 10, 1, 28, 28), r"4 axes \(batch, locations, rows"),
+    ],
+)
+def test_check_holds_squares_against_their_boxes(shape: tuple[int, ...], message: str) -> None:
+    with pytest.raises(SpecError, match=message):
+        AnchorBoxes(roi_masks=True).check([tensor(1, 10, 4), tensor(1, 10, 2), tensor(*shape)], 2, SIZE)
 
 
 def test_spec_round_trip_keeps_every_anchor() -> None:

@@ -14,11 +14,13 @@ from candidate_rows import Row, assert_same_candidates, tensor
 from edgedet.errors import SpecError
 from edgedet.runtime.heads import head_from_spec
 from edgedet.runtime.heads.queries import Queries
+from edgedet.runtime.preprocess import Placement
 from edgedet.runtime.selection import Selection
 
 SIZE = (640, 480)
 DETR = Queries(activation="softmax", no_object=True)
 RT_DETR = Queries(activation="sigmoid", no_object=False)
+SEGM = Queries(activation="softmax", no_object=True, mask_logits=True)
 
 
 def raw_outputs(queries: int = 60, columns: int = 12, seed: int = 0) -> list[npt.NDArray[np.float32]]:
@@ -104,12 +106,41 @@ def test_nan_never_passes(head: Queries) -> None:
     assert head.decode([logits, np.full((2, 4), 0.5)], SIZE, Selection(0.1)).class_id.tolist() == [0]
 
 
+@pytest.mark.parametrize("picture", [(640, 480), (123, 77)])
+def test_masks_are_rfdetrs_inside_the_boxes(picture: tuple[int, int]) -> None:
+    """RF-DETR's PostProcess: logits interpolated to the picture, set above 0; here cut off at each box."""
+    torch = pytest.importorskip("torch")
+    head = Queries(activation="sigmoid", no_object=False, mask_logits=True)
+    logits, boxes = raw_outputs(queries=12)
+    random = np.random.default_rng(3)
+    maps = random.normal(0.3, 1, (12, 5, 6)).repeat(4, axis=1).repeat(4, axis=2).astype(np.float32)
+    outputs = [logits, boxes, maps]
+    candidates = head.decode(outputs, SIZE, Selection(0.7))
+    assert candidates.location is not None and len(candidates) > 5
+    width, height = picture
+    placement = Placement(width, height, 0, 0, *SIZE)
+    xyxy = placement.to_source(candidates.xyxy)
+    masks = head.masks(outputs, candidates.location, xyxy, placement, SIZE)
+    assert masks is not None
+    whole = torch.nn.functional.interpolate(torch.from_numpy(maps)[None], size=(height, width), mode="bilinear")[0] > 0
+    x, y = np.arange(width) + 0.5, np.arange(height)[:, None] + 0.5
+    for bitmap, query, (left, top, right, bottom) in zip(
+        masks.bitmaps(), candidates.location.tolist(), xyxy.tolist(), strict=True
+    ):
+        inside = (x >= left) & (x < right) & (y >= top) & (y < bottom)
+        assert bitmap.any()
+        assert (bitmap != (whole[query].numpy() & inside)).sum() <= 1  # a mixture within rounding of 0
+    assert head.masks(outputs[:2], candidates.location, xyxy, placement, SIZE) is None
+
+
 def test_no_nms_is_needed() -> None:
     assert not DETR.needs_nms
 
 
 def test_check_takes_the_shapes_that_fit() -> None:
     DETR.check([tensor(1, 100, 92), tensor(1, 100, 4)], 91, SIZE)
+    SEGM.check([tensor(1, 100, 92), tensor(1, 100, 4), tensor(1, 100, 25, 25)], 91, SIZE)
+    SEGM.check([tensor(1, 100, 92), tensor(1, 100, 4)], 91, SIZE)
     RT_DETR.check([tensor(-1, 300, 80), tensor(-1, -1, 4)], 80, SIZE)
     RT_DETR.check([tensor(-1, -1, -1), tensor(-1, -1, -1)], 80, SIZE)
 
@@ -124,6 +155,9 @@ def test_check_takes_the_shapes_that_fit() -> None:
         (DETR, [(100, 92), (100, 4)], r"3 axes \(batch, queries, classes\)"),
         (DETR, [(1, 100, 92), (100, 4)], r"3 axes \(batch, queries, box\)"),
         (DETR, [(1, 100, 92)], r"2 outputs \(logits, boxes\), got 1"),
+        (DETR, [(1, 100, 92), (1, 100, 4), (1, 100, 25, 25)], r"2 outputs \(logits, boxes\), got 3"),
+        (SEGM, [(1, 100, 92), (1, 100, 4), (1, 99, 25, 25)], r"100 queries as in 'output0' on axis 1 .* got 99"),
+        (SEGM, [(1, 100, 92), (1, 100, 4), (1, 100, 625)], r"4 axes \(batch, queries, height, width\)"),
     ],
 )
 def test_check_refuses(head: Queries, shapes: list[tuple[int, ...]], message: str) -> None:

@@ -1,23 +1,27 @@
-"""transformers' panoptic segmenters: DETR with masks, MaskFormer, Mask2Former, EoMT.
+"""transformers' networks of query masks, panoptic or for instances: DETR with masks, MaskFormer, Mask2Former, EoMT.
 
 Their configurations do not say which classes are things. It is read off the class names of the sets that are known here
 (COCO panoptic: the 80 classes that have boxes; Cityscapes: people and vehicles), and otherwise asked for: a model that
 takes every class for stuff, or for things, would answer wrongly without a word.
+
+Nor do they say whether a network was trained on instances or on panoptic maps. One whose classes are all things answers
+with instances, any other with a panoptic map, and ``--task`` says otherwise.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from edgedet.class_names import COCO
 from edgedet.errors import ModelFileError, SpecError
 from edgedet.export.families.fragment import head_with_fragment
-from edgedet.export.families.transformers_kind import Kind
+from edgedet.export.families.transformers_kind import Config, Kind
 from edgedet.export.request import ExportRequest
-from edgedet.runtime.heads import Head, QueryMasks
+from edgedet.runtime.heads import Head, Queries, QueryInstances, QueryMasks
 
-__all__ = ["PANOPTIC", "thing_classes"]
+__all__ = ["QUERY_MASKS", "query_mask_kind", "thing_classes"]
 
 _THINGS = {
     "COCO": frozenset(name.casefold() for name in COCO),
@@ -41,7 +45,7 @@ def thing_classes(names: tuple[str, ...], request: ExportRequest) -> tuple[int, 
     raise SpecError(
         f"the {len(names)} classes of '{request.source}' to be those of {' or '.join(_THINGS)}, whose things are known",
         f"{', '.join(names[:5])}{', ...' if names[5:] else ''}",
-        f"Pass --spec FILE.json that names the ids of the classes that are things: {EXAMPLE}",
+        f"Pass --spec FILE.json that names the ids of the classes that are things: {EXAMPLE}, or --task instance",
     )
 
 
@@ -83,10 +87,20 @@ def _attend_plainly(model: Any) -> None:
     model.set_attn_implementation("eager")
 
 
+def _detr_instances(config: Config, names: tuple[str, ...], request: ExportRequest) -> Head:
+    return head_with_fragment(request, Queries, activation="softmax", no_object=True, mask_logits=True)
+
+
+def _instances(config: Config, names: tuple[str, ...], request: ExportRequest) -> Head:
+    return head_with_fragment(request, QueryInstances)
+
+
 _FIELDS, _OUTPUTS = ("class_queries_logits", "masks_queries_logits"), ("class_logits", "mask_logits")
 
-PANOPTIC: Mapping[str, Kind] = {
-    "DetrForSegmentation": Kind("DetrForSegmentation", "panoptic", ("logits", "pred_masks"), _OUTPUTS, _detr_head),
+_DETR = Kind("DetrForSegmentation", "panoptic", ("logits", "pred_masks"), _OUTPUTS, _detr_head)
+
+QUERY_MASKS: Mapping[str, Kind] = {
+    "DetrForSegmentation": _DETR,
     "MaskFormerForInstanceSegmentation": Kind(
         "MaskFormerForInstanceSegmentation", "panoptic", _FIELDS, _OUTPUTS, _mask_head
     ),
@@ -98,4 +112,21 @@ PANOPTIC: Mapping[str, Kind] = {
         for name in ("EomtForUniversalSegmentation", "EomtDinov3ForUniversalSegmentation")
     },
 }
-"""First of the config's ``architectures`` -> what to know."""
+"""First of the config's ``architectures`` -> what to know for a panoptic map."""
+
+
+def query_mask_kind(kind: Kind, names: tuple[str, ...], request: ExportRequest) -> Kind:
+    """Return the architecture as it answers with the task that the request names, or that the classes tell."""
+    things_only = {name.strip().casefold() for name in names} in _THINGS.values()
+    if request.task != "instance" and not (things_only and request.task is None):
+        return kind
+    if kind is _DETR:
+        # Its box head gives each query's box; the others have none.
+        return replace(
+            kind,
+            task="instance",
+            fields=("logits", "pred_boxes", "pred_masks"),
+            outputs=("logits", "boxes", "masks"),
+            head=_detr_instances,
+        )
+    return replace(kind, task="instance", head=_instances)

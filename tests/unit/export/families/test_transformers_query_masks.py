@@ -1,4 +1,4 @@
-"""Panoptic models of transformers: tiny configurations with random weights, saved, exported and decoded."""
+"""Networks of query masks of transformers: tiny configurations with random weights, saved, exported and decoded."""
 
 from __future__ import annotations
 
@@ -13,13 +13,17 @@ import pytest
 from edgedet.class_names import COCO
 from edgedet.errors import ModelFileError, SpecError
 from edgedet.export.families.transformers import Transformers
-from edgedet.export.families.transformers_panoptic import thing_classes
+from edgedet.export.families.transformers_query_masks import QUERY_MASKS, query_mask_kind, thing_classes
 from edgedet.export.onnx_file import graph_outputs
+from edgedet.export.pipeline import export_model
 from edgedet.export.request import ExportRequest
 from edgedet.export.source import open_source
 from edgedet.export.trace import run_network, trace
+from edgedet.loader import load
+from edgedet.model_spec import Task
+from edgedet.results import Detections
 from edgedet.runtime.engines.onnxruntime import OnnxRuntimeEngine
-from edgedet.runtime.heads import QueryMasks
+from edgedet.runtime.heads import Head, Queries, QueryInstances, QueryMasks
 from edgedet.runtime.preprocess import Placement
 from edgedet.runtime.selection import Selection
 
@@ -27,6 +31,8 @@ torch: Any = pytest.importorskip("torch")
 transformers: Any = pytest.importorskip("transformers")
 
 NAMES = ("sky", "road", "car")
+STUFF = "road,sidewalk,building,wall,fence,pole,traffic light,traffic sign,vegetation,terrain,sky"
+CITYSCAPES = tuple(f"{STUFF},person,rider,car,truck,bus,train,motorcycle,bicycle".split(","))
 LABELS = {"id2label": dict(enumerate(NAMES)), "label2id": {name: i for i, name in enumerate(NAMES)}}
 FRAGMENT = {"head": {"parameters": {"thing_classes": [2]}}}
 QUERIES = 6
@@ -139,7 +145,12 @@ def save(model: Any, folder: Path, processor: dict[str, Any]) -> Path:
     ],
 )
 def test_the_export_answers_as_the_model(
-    tmp_path: Path, build: Callable[[], Any], processor: dict[str, Any], assignment: str, resize: str
+    tmp_path: Path,
+    build: Callable[[], Any],
+    processor: dict[str, Any],
+    assignment: str,
+    resize: str,
+    build_for_gpu: Callable[[str, Any], None],
 ) -> None:
     folder = save(build(), tmp_path / "model", processor)
     source = open_source(folder)
@@ -153,6 +164,7 @@ def test_the_export_answers_as_the_model(
     assert loaded.input.mean == pytest.approx((127.5, 102, 76.5))
     assert loaded.notes == ()
     model = trace(loaded, batch=1, opset=None)
+    build_for_gpu(f"{build.__name__} masks", model)
     loaded.head.check(graph_outputs(model), len(NAMES), (64, 64))
     picture = np.random.default_rng(0).standard_normal((1, 3, 64, 64)).astype(np.float32)
     got = OnnxRuntimeEngine(model.SerializeToString()).infer(picture)
@@ -162,6 +174,47 @@ def test_the_export_answers_as_the_model(
         [output[0] for output in got], Placement(80, 60, 0, 0, 64, 64), (64, 64), Selection(), NAMES
     )
     assert answer.segment_id.shape == (60, 80)
+
+
+@pytest.mark.parametrize(
+    ("build", "processor", "head"),
+    [
+        (detr, FIXED, Queries(activation="softmax", no_object=True, mask_logits=True)),
+        (maskformer, FIXED, QueryInstances()),
+        (mask2former, FIXED, QueryInstances()),
+        (eomt, SQUARE, QueryInstances()),
+    ],
+)
+def test_instances_are_what_the_task_asks_for(
+    tmp_path: Path, build: Callable[[], Any], processor: dict[str, Any], head: Head
+) -> None:
+    folder = save(build(), tmp_path / "model", processor)
+    report = export_model(folder, tmp_path / "model.onnx", task="instance")
+    assert (report.spec.task, report.spec.head) == ("instance", head.spec())
+    with load(tmp_path / "model.onnx", selection=Selection(confidence=0)) as detector:
+        found = detector(np.random.default_rng(0).integers(0, 255, (60, 80, 3), np.uint8))
+    assert isinstance(found, Detections)
+    assert found.masks is not None
+    assert 0 < len(found) <= QUERIES
+    assert (found.masks.width, found.masks.height) == (80, 60)
+
+
+@pytest.mark.parametrize(
+    ("names", "task", "answers"),
+    [
+        (NAMES, None, "panoptic"),
+        (NAMES, "instance", "instance"),
+        (COCO, "semantic", "panoptic"),  # which the exporter then refuses
+        (COCO, None, "instance"),
+        (COCO, "panoptic", "panoptic"),
+        ((*COCO, "sky"), None, "panoptic"),
+        (CITYSCAPES, None, "panoptic"),
+        (CITYSCAPES[11:], None, "instance"),
+    ],
+)
+def test_classes_that_are_all_things_tell_instances(names: tuple[str, ...], task: Task | None, answers: str) -> None:
+    kind = QUERY_MASKS["Mask2FormerForUniversalSegmentation"]
+    assert query_mask_kind(kind, names, ExportRequest(Path("model"), task=task)).task == answers
 
 
 def test_a_picture_for_eomt_is_padded(tmp_path: Path) -> None:
@@ -182,10 +235,6 @@ def test_unknown_classes_need_to_be_told_apart(tmp_path: Path) -> None:
     folder = save(eomt(), tmp_path / "model", SQUARE)
     with pytest.raises(SpecError, match=r"--spec FILE\.json .*thing_classes"):
         Transformers().load(open_source(folder), ExportRequest(folder))
-
-
-STUFF = "road,sidewalk,building,wall,fence,pole,traffic light,traffic sign,vegetation,terrain,sky"
-CITYSCAPES = tuple(f"{STUFF},person,rider,car,truck,bus,train,motorcycle,bicycle".split(","))
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,1 @@
+"""What ``agreement.py`` compares, one file a package that edgedet is held against."""

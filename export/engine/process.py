@@ -1,0 +1,186 @@
+"""Parse and build in a process of their own: a native crash there is an error here, with the builder's last words.
+
+`parse_network` tells what the parser thinks of a network; `build_engine` makes the engine or says which node was in
+the way, why, and what to do.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import onnx
+
+from edgedet.errors import EngineError
+from edgedet.export.engine.layers import LayerPrecision, read_listing
+from edgedet.export.engine.options import FLAVOURS, BuilderAnswer, BuilderTask, EngineOptions, Flavour
+from edgedet.export.engine.profile import shape_ranges
+from edgedet.export.engine.tensorrt import find_module
+from edgedet.export.onnx_file import load_onnx
+from edgedet.export.rewrite import Refusal, find_refusals
+from edgedet.model_spec import TensorSpec
+from edgedet.schema import from_json, to_json
+
+__all__ = ["BuiltEngine", "ParseReport", "build_engine", "parse_network"]
+
+_LAST_LINES = 5
+
+# What TensorRT-RTX itself lacks, and TensorRT has.
+_RTX_LIMITS = {
+    "NonMaxSuppression": "Export the raw head, so that edgedet's own NMS runs, or build with TensorRT",
+    "RoiAlign": "Build on a machine with an NVIDIA driver, which its plugin asks for",
+}
+_ELSE = "Export the network without it, or run it with ONNX Runtime"
+
+
+@dataclass(frozen=True)
+class ParseReport:
+    """What the parser thinks of a network.
+
+    Attributes:
+        version: of TensorRT's Python module.
+        layers: number of layers, 0 where the network was refused.
+        outputs: names, shapes (-1 where dynamic) and types of the outputs; empty where the network was refused.
+        refusals: the nodes that were refused, none where the network was taken.
+        warnings: what the parser warned of.
+    """
+
+    version: str
+    layers: int
+    outputs: tuple[TensorSpec, ...]
+    refusals: tuple[Refusal, ...]
+    warnings: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class BuiltEngine:
+    """An engine and what the builder tells of it.
+
+    Attributes:
+        plan: the serialised engine, a plain TensorRT plan.
+        version: of TensorRT's Python module.
+        layers: its kernels and their precisions; empty where this flavour's builder does not list them.
+        warnings: what parser and builder warned of.
+    """
+
+    plan: bytes
+    version: str
+    layers: tuple[LayerPrecision, ...]
+    warnings: tuple[str, ...]
+
+
+def parse_network(path: Path, flavour: Flavour = "tensorrt") -> ParseReport:
+    """Run the parser over an ONNX file.
+
+    Raises:
+        MissingDependencyError: if the flavour is not installed.
+        ModelFileError: if the file is not ONNX.
+        EngineError: if the parser crashed.
+    """
+    model = load_onnx(path)
+    answer, _ = _run(BuilderTask(str(path.resolve()), flavour, build=False))
+    return ParseReport(answer.version, answer.layers, answer.outputs, _refusals(answer, model), answer.warnings)
+
+
+def build_engine(path: Path, options: EngineOptions) -> BuiltEngine:
+    """Build an engine from an ONNX file.
+
+    Raises:
+        MissingDependencyError: if the flavour is not installed.
+        ModelFileError: if the file is not ONNX.
+        SpecError: if a dynamic input has no known shapes (see `shape_ranges`).
+        EngineError: if parser or builder refused the network, which names the node, or crashed.
+    """
+    model = load_onnx(path)
+    task = BuilderTask(
+        str(path.resolve()),
+        options.flavour,
+        build=True,
+        targets=options.targets,
+        optimization_level=options.optimization_level,
+        shapes=shape_ranges(model, options.batch),
+    )
+    answer, plan = _run(task)
+    if not answer.built:
+        raise _refused(path, options, answer, _refusals(answer, model))
+    return BuiltEngine(plan, answer.version, read_listing(answer.listing), answer.warnings)
+
+
+def _run(task: BuilderTask) -> tuple[BuilderAnswer, bytes]:
+    find_module(task.flavour)
+    with tempfile.TemporaryDirectory(prefix="edgedet-engine-") as name:
+        folder = Path(name)
+        (folder / "task.json").write_text(json.dumps(to_json(task)), encoding="utf-8")
+        command = [sys.executable, "-m", "edgedet.export.engine.tensorrt", name]
+        # Python looks for modules in the folder in which it starts, and ours holds none; what this process can import,
+        # that one can.
+        paths = os.pathsep.join(str(Path(entry).resolve()) for entry in sys.path)
+        done = subprocess.run(  # noqa: S603  # this Python and a module of this package
+            command, cwd=folder, env={**os.environ, "PYTHONPATH": paths}, capture_output=True, text=True, check=False
+        )
+        answer = folder / "answer.json"
+        if done.returncode or not answer.is_file():
+            raise _broken_off(task, done, folder / "log.txt")
+        found = from_json(BuilderAnswer, json.loads(answer.read_text(encoding="utf-8")), "answer")
+        if found.fault:
+            raise EngineError(*found.fault)
+        return found, (folder / "engine.plan").read_bytes() if found.built else b""
+
+
+def _refusals(answer: BuilderAnswer, model: onnx.ModelProto) -> tuple[Refusal, ...]:
+    """Each refused node with its operator and what to do about it."""
+    operators = {node.name: node.op_type for node in model.graph.node if node.name}
+    known = find_refusals(model)
+    found = []
+    for item in answer.unsupported:
+        operator = item.operator or operators.get(item.node, "")
+        advice = [rule.action for rule in known if rule.node == item.node]
+        advice += [rule.action for rule in known if rule.operator == operator]
+        action = next(iter(advice), _RTX_LIMITS.get(operator, _ELSE))
+        found.append(Refusal(item.node, operator, _plain(item.reason), action))
+    return tuple(found)
+
+
+def _refused(path: Path, options: EngineOptions, answer: BuilderAnswer, refusals: tuple[Refusal, ...]) -> EngineError:
+    target = f" for {', '.join(options.targets)}" if options.targets else ""
+    expected = f"a network that {FLAVOURS[options.flavour]} {answer.version} builds{target}"
+    if not refusals:
+        reason = _plain(answer.errors[0]) if answer.errors else "no engine, and no reason given"
+        return EngineError(expected, f"'{path}': {reason}", _ELSE)
+    first, more = refusals[0], len(refusals) - 1
+    node = " ".join(filter(None, (first.operator or "a node", first.node and f"'{first.node}'")))
+    others = f" (and {more} more)" if more else ""
+    return EngineError(expected, f"'{path}', in which it refuses {node}: {first.reason}{others}", first.action)
+
+
+def _broken_off(task: BuilderTask, done: subprocess.CompletedProcess[str], log: Path) -> EngineError:
+    written = log.read_text(encoding="utf-8", errors="replace") if log.is_file() else ""
+    # Of a Python traceback, the last line says what happened.
+    lines = [*written.splitlines()[-_LAST_LINES:], *done.stderr.strip().splitlines()[-1:]]
+    how = _signal_name(-done.returncode) if done.returncode < 0 else f"exit code {done.returncode}"
+    return EngineError(
+        f"an answer of {FLAVOURS[task.flavour]}'s builder on '{task.model}'",
+        f"the end of its process ({how}), after: {' | '.join(lines) or 'nothing'}",
+        "Free memory if it was killed for lack of it, or try another version or optimisation level",
+    )
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
+
+
+def _plain(message: str) -> str:
+    """A message of TensorRT without the places in its own source code."""
+    message = re.sub(r"^\[[^\]]*\] |^\w+::\w+: ", "", message)
+    message = re.sub(r"\s*In \w+ at \S+?:\d+\b", "", message)
+    return re.sub(r"\s+", " ", message).replace(" )", ")").rstrip(" .?!")
