@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from edgedet.atomic_file import atomic_file
+from edgedet.export.quantisation.outcome import QuantisationOutcome
 from edgedet.export.verify import OutputDifference
 from edgedet.model_spec import ModelSpec
 
@@ -36,6 +37,7 @@ class ExportReport:
         steps: what was done, in order.
         differences: worst difference of each output between source and export.
         notes: choices that the user should know of.
+        outcome: what quantisation did; None where it was not asked for.
     """
 
     source: Path
@@ -46,6 +48,7 @@ class ExportReport:
     steps: tuple[StepReport, ...]
     differences: tuple[OutputDifference, ...]
     notes: tuple[str, ...]
+    outcome: QuantisationOutcome | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return the report as a JSON object."""
@@ -58,6 +61,7 @@ class ExportReport:
             "steps": [asdict(step) for step in self.steps],
             "differences": [asdict(difference) for difference in self.differences],
             "notes": list(self.notes),
+            **({} if self.outcome is None else {"quantisation": self.outcome.to_json()}),
         }
 
     def write(self, path: Path) -> None:

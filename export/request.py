@@ -10,6 +10,8 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from edgedet.export.quantisation.request import QuantisationRequest
+
 __all__ = ["ExportRequest"]
 
 
@@ -32,6 +34,7 @@ class ExportRequest:
         fragment: partial ModelSpec that wins over what the family says.
         pictures: folder of real pictures for the comparison with the source; the package's own where None.
         report: JSON file to write the report to.
+        quantisation: the lower precision that is wanted, or None.
     """
 
     source: Path
@@ -46,6 +49,7 @@ class ExportRequest:
     fragment: Mapping[str, Any] = field(default_factory=dict)
     pictures: Path | None = None
     report: Path | None = None
+    quantisation: QuantisationRequest | None = None
 
     @property
     def family_name(self) -> str | None:

@@ -19,7 +19,7 @@ from networks.recipe import Answer, Recipe
 from numpy.typing import NDArray
 
 import edgedet
-from edgedet.cli.scoring import SCORINGS
+from edgedet.scoring import SCORINGS
 from edgedet.model_spec import Task
 from edgedet.runtime.selection import Selection
 

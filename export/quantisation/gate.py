@@ -1,0 +1,102 @@
+"""The accuracy gate: the fewest layers that must return to float for the loss to stay within what the user allows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import onnx
+
+from edgedet.export.quantisation.judge import Judge, Verdict
+from edgedet.export.quantisation.placement import Layer
+from edgedet.export.quantisation.sensitivity import LayerHarm
+
+__all__ = ["Gated", "Trial", "pass_gate"]
+
+Build = Callable[[frozenset[str]], onnx.ModelProto]
+"""Names of the quantised layers -> the network."""
+
+
+@dataclass(frozen=True, eq=False)
+class Trial:
+    """One network that was tried: how many of the most harmful layers were in float, and what it reached."""
+
+    returned: int
+    verdict: Verdict
+    loss: float
+
+
+@dataclass(frozen=True, eq=False)
+class Gated:
+    """What came out of the gate.
+
+    Attributes:
+        model: the network, whether it holds or not: the best that was found.
+        returned: the layers that went back to float.
+        trial: of that network.
+        trials: all of them, in the order in which they were tried; the first is without any layer in float.
+        holds: whether the loss is within the limit.
+    """
+
+    model: onnx.ModelProto
+    returned: tuple[LayerHarm, ...]
+    trial: Trial
+    trials: tuple[Trial, ...]
+    holds: bool
+
+
+def pass_gate(
+    build: Build,
+    judge: Judge,
+    reference: Verdict,
+    layers: Sequence[Layer],
+    rank: Callable[[], Sequence[LayerHarm]],
+    max_drop: float,
+) -> Gated:
+    """Return layers to float, the most harmful first, until the loss is at most `max_drop` points.
+
+    The number is doubled until the loss is small enough, then narrowed down by bisection; layers are ranked only if
+    the fully quantised network does not hold.
+
+    Args:
+        build: makes the network with some layers quantised.
+        judge: scores it.
+        reference: what the float network reached.
+        layers: those that may be quantised.
+        rank: returns them with what each costs, the most harmful first.
+        max_drop: in points of the metric.
+    """
+    names = frozenset(layer.node for layer in layers)
+    trials: list[Trial] = []
+
+    def attempt(returned: Sequence[LayerHarm]) -> tuple[Trial, onnx.ModelProto]:
+        model = build(names - {found.layer.node for found in returned})
+        verdict = judge(model)
+        trials.append(Trial(len(returned), verdict, verdict.loss(reference)))
+        return trials[-1], model
+
+    trial, model = attempt(())
+    if trial.loss <= max_drop:
+        return Gated(model, (), trial, tuple(trials), True)
+    order = rank()
+    best, fails, count = (trial, model), 0, 1
+    while True:
+        count = min(count, len(order))
+        trial, model = attempt(order[:count])
+        if trial.loss < best[0].loss:
+            best = trial, model
+        if trial.loss <= max_drop or count == len(order):
+            break
+        fails, count = count, count * 2
+    if trial.loss > max_drop:
+        trial, model = best
+        return Gated(model, tuple(order[: trial.returned]), trial, tuple(trials), False)
+    holds = (trial, model)
+    while holds[0].returned - fails > 1:
+        middle = (holds[0].returned + fails) // 2
+        trial, model = attempt(order[:middle])
+        if trial.loss <= max_drop:
+            holds = trial, model
+        else:
+            fails = middle
+    return Gated(holds[1], tuple(order[: holds[0].returned]), holds[0], tuple(trials), True)
