@@ -154,9 +154,10 @@ def quantise_model(state: ExportState) -> tuple[ExportState, str]:
     if not outcome.holds and not request.force:
         raise AccuracyGateError(
             f"a loss of at most {request.max_drop:g} points of {outcome.metric}",
-            f"{outcome.loss:.2f} at best, with {len(outcome.float_layers)} of {outcome.layers} layers in float",
-            "Calibrate on more, and more typical, pictures (--calib), allow more with --max-drop, or write it all the "
-            "same with --force",
+            f"{outcome.loss:.2f} at best, with {len(outcome.float_layers)} of {outcome.layers} layers in float and "
+            f"{outcome.int8_share:.0%} of the arithmetic in INT8",
+            "Calibrate on more, and more typical, pictures (--calib), allow more with --max-drop, let more be float "
+            "with --min-int8, or write it all the same with --force",
         )
     spec = state.spec.replace(precision=request.precision, calibration=outcome.record())
     stamp_spec(outcome.model, spec)

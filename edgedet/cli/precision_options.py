@@ -55,6 +55,14 @@ _OPTIONS = (
     click.option(
         "--keep-float", multiple=True, metavar="PATTERN", help="Nodes that stay in float, by name; may be repeated"
     ),
+    click.option(
+        "--min-int8",
+        type=click.FloatRange(0, 1),
+        default=0.5,
+        show_default=True,
+        metavar="SHARE",
+        help="Share of the arithmetic that must end in INT8",
+    ),
     click.option("--force", is_flag=True, help="Write the network even if it loses more than --max-drop"),
     click.option(
         "--html", type=click.Path(path_type=Path), metavar="FILE", help="Write a page about the quantised network"
@@ -75,7 +83,7 @@ def precision_options(command: Command) -> Command:
     return run  # type: ignore[return-value]  # click's decorators keep the command's kind, not its exact type
 
 
-_ASKED = ("calib", "data", "max_drop", "target", "method", "calib_count", "force", "html")
+_ASKED = ("calib", "data", "max_drop", "target", "method", "calib_count", "min_int8", "force", "html")
 
 
 def _request(int8: bool, fp16: bool, asked: dict[str, Any]) -> QuantisationRequest | None:

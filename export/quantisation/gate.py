@@ -5,16 +5,31 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import onnx
 
 from edgedet.export.quantisation.judge import Judge, Verdict
 from edgedet.export.quantisation.placement import Layer
 from edgedet.export.quantisation.sensitivity import LayerHarm
 
-__all__ = ["Gated", "Trial", "pass_gate"]
+__all__ = ["Gated", "Limits", "Trial", "pass_gate"]
 
 Build = Callable[[frozenset[str]], onnx.ModelProto]
 """Names of the quantised layers -> the network."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a quantised network must keep to.
+
+    Attributes:
+        max_drop: points of the metric that may be lost.
+        min_share: of the multiply-accumulates, 0..1, that must stay quantised; below it the answer to "quantise this"
+            is no, not a float network by another name.
+    """
+
+    max_drop: float
+    min_share: float
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,9 +66,9 @@ def pass_gate(
     reference: Verdict,
     layers: Sequence[Layer],
     rank: Callable[[], Sequence[LayerHarm]],
-    max_drop: float,
+    limits: Limits,
 ) -> Gated:
-    """Return layers to float, the most harmful first, until the loss is at most `max_drop` points.
+    """Return layers to float, the most harmful first, until the loss is small enough.
 
     The number is doubled until the loss is small enough, then narrowed down by bisection; layers are ranked only if
     the fully quantised network does not hold.
@@ -64,7 +79,7 @@ def pass_gate(
         reference: what the float network reached.
         layers: those that may be quantised.
         rank: returns them with what each costs, the most harmful first.
-        max_drop: in points of the metric.
+        limits: what may be lost, and how much must remain quantised.
     """
     names = frozenset(layer.node for layer in layers)
     trials: list[Trial] = []
@@ -76,27 +91,34 @@ def pass_gate(
         return trials[-1], model
 
     trial, model = attempt(())
-    if trial.loss <= max_drop:
+    if trial.loss <= limits.max_drop:
         return Gated(model, (), trial, tuple(trials), True)
     order = rank()
+    most = _most_returned(order, limits.min_share)
     best, fails, count = (trial, model), 0, 1
-    while True:
-        count = min(count, len(order))
+    while trial.loss > limits.max_drop and fails < most:
+        count = min(count, most)
         trial, model = attempt(order[:count])
         if trial.loss < best[0].loss:
             best = trial, model
-        if trial.loss <= max_drop or count == len(order):
-            break
-        fails, count = count, count * 2
-    if trial.loss > max_drop:
+        if trial.loss > limits.max_drop:
+            fails, count = count, count * 2
+    if trial.loss > limits.max_drop:
         trial, model = best
         return Gated(model, tuple(order[: trial.returned]), trial, tuple(trials), False)
     holds = (trial, model)
     while holds[0].returned - fails > 1:
         middle = (holds[0].returned + fails) // 2
         trial, model = attempt(order[:middle])
-        if trial.loss <= max_drop:
+        if trial.loss <= limits.max_drop:
             holds = trial, model
         else:
             fails = middle
     return Gated(holds[1], tuple(order[: holds[0].returned]), holds[0], tuple(trials), True)
+
+
+def _most_returned(order: Sequence[LayerHarm], min_share: float) -> int:
+    """Return how many of the first layers may go back to float before too little arithmetic remains quantised."""
+    spent = np.cumsum([found.layer.multiply_accumulates for found in order], dtype=np.float64)
+    allowed = (1.0 - min_share) * max(float(spent[-1]), 1.0) if len(spent) else 0.0
+    return int(np.searchsorted(spent, allowed, side="right"))

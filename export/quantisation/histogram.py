@@ -15,6 +15,9 @@ BINS = 4096
 
 FloatArray = npt.NDArray[np.float64]
 
+_SMALLEST_WIDTH = 2.0**-100
+"""Its inverse is still a float32; what is smaller than this is zero to any network."""
+
 
 @dataclass(eq=False)
 class Histogram:
@@ -78,7 +81,7 @@ class Histogram:
             return
         if self.width == 0.0:
             # What was counted so far was all zero, and stays in the bin that begins there.
-            self.width = 2.0 ** np.ceil(np.log2(largest / BINS))
+            self.width = max(float(2.0 ** np.ceil(np.log2(largest / BINS))), _SMALLEST_WIDTH)
         while largest > self.width * BINS:
             pairs = self.counts.reshape(-1, 2).sum(axis=1)
             self.counts[:] = 0

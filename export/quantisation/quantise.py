@@ -9,7 +9,7 @@ from pathlib import Path
 import onnx
 
 from edgedet.export.quantisation.calibration import CalibrationSet, collect, find_pictures
-from edgedet.export.quantisation.gate import Gated, pass_gate
+from edgedet.export.quantisation.gate import Gated, Limits, pass_gate
 from edgedet.export.quantisation.graph import index_graph, prepare
 from edgedet.export.quantisation.judge import Judge, disagreement, labelled_judge, own_judge, run_network
 from edgedet.export.quantisation.outcome import FloatLayer, QuantisationOutcome
@@ -58,7 +58,7 @@ def quantise(
         reference,
         free,
         lambda: rank_layers(laboratory, free, chosen.ranges, lambda done, of: tell("rank the layers", done, of)),
-        request.max_drop,
+        Limits(request.max_drop, request.min_int8),
     )
     return QuantisationOutcome(
         request=request,

@@ -30,6 +30,7 @@ class QuantisationRequest:
         method: how ranges are chosen; ``auto`` tries several and takes the one that changes the answers least.
         calib_count: how many of the calibration pictures to use, evenly spread; all where None.
         keep_float: patterns (as in a shell) of the names of nodes that stay in float.
+        min_int8: share of the multiply-accumulates, 0..1, that must end in INT8 layers.
         force: write the network even where it loses more than it may.
         html: page to write the report to.
     """
@@ -42,6 +43,7 @@ class QuantisationRequest:
     method: Method | Literal["auto"] = "auto"
     calib_count: int | None = None
     keep_float: tuple[str, ...] = ()
+    min_int8: float = 0.5
     force: bool = False
     html: Path | None = None
 
