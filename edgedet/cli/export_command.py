@@ -160,6 +160,11 @@ def _print(report: ExportReport) -> None:
             escape(item.name), escape(str(list(item.shape))), f"{item.max_abs:.3g}", f"{item.max_rel:.3g}"
         )
     console.print(differences)
+    if report.outcome is not None:
+        from edgedet.cli.quantisation_tables import print_outcome
+
+        console.print()
+        print_outcome(report.outcome, console)
     for note in report.notes:
         console.print(f"Note: {escape(note)}", soft_wrap=True)
     console.print()

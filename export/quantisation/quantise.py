@@ -16,10 +16,10 @@ from edgedet.export.quantisation.outcome import FloatLayer, QuantisationOutcome
 from edgedet.export.quantisation.placement import Layer, find_layers, place
 from edgedet.export.quantisation.ranges import METHODS, Range
 from edgedet.export.quantisation.request import QuantisationRequest
-from edgedet.export.quantisation.sensitivity import Laboratory, rank_layers
+from edgedet.export.quantisation.sensitivity import Laboratory, LayerHarm, rank_layers
 from edgedet.model_spec import ModelSpec
 
-__all__ = ["Progress", "quantise", "set_up"]
+__all__ = ["Progress", "quantise", "rank"]
 
 Progress = Callable[[str, int, int], None]
 """Told what is being done, how much of it is done, and how much there is."""
@@ -82,6 +82,24 @@ def quantise(
         skipped=found.skipped,
         compared=_most_different(laboratory, gated.model),
     )
+
+
+def rank(
+    model: onnx.ModelProto, spec: ModelSpec, request: QuantisationRequest, progress: Progress | None = None
+) -> list[LayerHarm]:
+    """Return the layers of a float network with what each costs when it alone is quantised, the most harmful first.
+
+    Raises:
+        SourceError: if there are too few pictures to calibrate on.
+        ExportError: if the network is quantised already.
+    """
+    tell = progress or (lambda _what, _done, _all: None)
+    assert request.calib is not None
+    found = find_pictures(request.calib, request.calib_count)
+    laboratory, layers = set_up(model, spec, request, found, tell)
+    free = [layer for layer in layers if not layer.reason]
+    ranges = _choose_ranges(laboratory, free, request.method, tell).ranges
+    return rank_layers(laboratory, free, ranges, lambda done, of: tell("rank the layers", done, of))
 
 
 def set_up(
