@@ -155,14 +155,19 @@ def quantise_model(state: ExportState) -> tuple[ExportState, str]:
         raise AccuracyGateError(
             f"a loss of at most {request.max_drop:g} points of {outcome.metric}",
             f"{outcome.loss:.2f} at best, with {len(outcome.float_layers)} of {outcome.layers} layers in float and "
-            f"{outcome.int8_share:.0%} of the arithmetic in INT8",
+            + (
+                f"{outcome.float16_share:.0%} of the arithmetic in FP16"
+                if request.precision == "float16"
+                else f"{outcome.int8_share:.0%} of the arithmetic in INT8"
+            ),
             "Calibrate on more, and more typical, pictures (--calib), allow more with --max-drop, let more be float "
             "with --min-int8, or write it all the same with --force",
         )
     spec = state.spec.replace(precision=request.precision, calibration=outcome.record())
     stamp_spec(outcome.model, spec)
     text = f"{outcome.metric} {outcome.reference.value:.3f} -> {outcome.verdict.value:.3f}"
-    return state.to(model=outcome.model, spec=spec, outcome=outcome), text
+    notes = (*state.notes, *outcome.notes)
+    return state.to(model=outcome.model, spec=spec, outcome=outcome, notes=notes), text
 
 
 def write_model(state: ExportState) -> tuple[ExportState, str]:

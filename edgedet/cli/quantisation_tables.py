@@ -35,11 +35,7 @@ def print_outcome(outcome: QuantisationOutcome, console: Console) -> None:
     console.print(
         f"Against {_AGAINST[outcome.against]}; at most {outcome.request.max_drop:g} points may be lost", soft_wrap=True
     )
-    console.print(
-        f"{outcome.int8_share:.1%} of the multiply-accumulates in INT8, for {outcome.request.target}; ranges by "
-        f"{outcome.method} from {outcome.pictures} pictures",
-        soft_wrap=True,
-    )
+    console.print(_shares(outcome), soft_wrap=True)
     for text in outcome.skipped:
         console.print(f"Skipped: {escape(text)}", soft_wrap=True)
     if outcome.float_layers:
@@ -57,6 +53,20 @@ def print_ranking(ranking: Sequence[LayerHarm], console: Console, limit: int | N
         share = found.layer.multiply_accumulates / total
         table.add_row(escape(found.layer.node), found.layer.operator, f"{share:.2%}", f"{found.harm:.4f}")
     console.print(table)
+
+
+def _shares(outcome: QuantisationOutcome) -> str:
+    """Say how much of the arithmetic is in which type, and what that was decided on."""
+    if outcome.request.precision == "float16":
+        return (
+            f"{outcome.float16_share:.1%} of the multiply-accumulates in FP16; values measured on {outcome.pictures} "
+            "pictures"
+        )
+    rest = " and the rest in FP16" if outcome.float16_share else ""
+    return (
+        f"{outcome.int8_share:.1%} of the multiply-accumulates in INT8{rest}, for {outcome.request.target}; ranges by "
+        f"{outcome.method} from {outcome.pictures} pictures"
+    )
 
 
 def _float_layers(outcome: QuantisationOutcome) -> Table:

@@ -8,14 +8,17 @@ from dataclasses import dataclass
 import numpy as np
 import onnx
 
-from edgedet.export.quantisation.judge import Judge, Verdict
+from edgedet.export.quantisation.judge import Verdict
 from edgedet.export.quantisation.placement import Layer
 from edgedet.export.quantisation.sensitivity import LayerHarm
 
-__all__ = ["Gated", "Limits", "Trial", "pass_gate"]
+__all__ = ["Gated", "Limits", "Score", "Trial", "pass_gate"]
 
 Build = Callable[[frozenset[str]], onnx.ModelProto]
 """Names of the quantised layers -> the network."""
+
+Score = Callable[[onnx.ModelProto], Verdict]
+"""Network -> what it reached; a `judge.Judge`, say."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +65,7 @@ class Gated:
 
 def pass_gate(
     build: Build,
-    judge: Judge,
+    judge: Score,
     reference: Verdict,
     layers: Sequence[Layer],
     rank: Callable[[], Sequence[LayerHarm]],

@@ -38,6 +38,7 @@ class GraphIndex:
         readers: tensor -> inputs that read it.
         outputs: names of the graph's outputs.
         shapes: tensor -> shape where inference knows it, -1 for a dynamic axis.
+        types: tensor -> element type (of onnx.TensorProto) where inference knows it.
         floats: names of the tensors whose type is known to be float32.
     """
 
@@ -47,6 +48,7 @@ class GraphIndex:
     readers: Mapping[str, tuple[Reader, ...]]
     outputs: frozenset[str]
     shapes: Mapping[str, tuple[int, ...]]
+    types: Mapping[str, int]
     floats: frozenset[str]
 
     def weight(self, name: str) -> npt.NDArray[np.float32]:
@@ -95,6 +97,7 @@ def index_graph(model: onnx.ModelProto) -> GraphIndex:
         for name in _read_inside(node):
             readers.setdefault(name, []).append(Reader("", -1))
     described = (*graph.value_info, *graph.input, *graph.output)
+    types = {value.name: value.type.tensor_type.elem_type for value in described}
     return GraphIndex(
         nodes={node.name: node for node in model.graph.node},
         weights={tensor.name: tensor for tensor in model.graph.initializer},
@@ -102,9 +105,8 @@ def index_graph(model: onnx.ModelProto) -> GraphIndex:
         readers={name: tuple(found) for name, found in readers.items()},
         outputs=frozenset(value.name for value in graph.output),
         shapes={value.name: _shape(value) for value in described if value.type.tensor_type.HasField("shape")},
-        floats=frozenset(
-            value.name for value in described if value.type.tensor_type.elem_type == onnx.TensorProto.FLOAT
-        ),
+        types={name: kind for name, kind in types.items() if kind != onnx.TensorProto.UNDEFINED},
+        floats=frozenset(name for name, kind in types.items() if kind == onnx.TensorProto.FLOAT),
     )
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -38,23 +39,23 @@ _SMALLEST = np.float16(2.0**-24)
 FloatArray = npt.NDArray[np.float32]
 
 
-def as_half(values: FloatArray) -> npt.NDArray[np.float16]:
+def as_half(values: npt.NDArray[np.floating[Any]]) -> npt.NDArray[np.float16]:
     """Round to float16; what lies beyond its range becomes infinite."""
     with np.errstate(over="ignore"):
         return np.asarray(values, dtype=np.float16)
 
 
 def raise_opset(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Return a network whose operator set has Q/DQ with scales in float16.
+    """Return a copy of a network whose operator set has Q/DQ with scales in float16.
 
     Raises:
         ExportError: if an operator has no form in it.
     """
     version = next(entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx"))
-    if version < HALF_QDQ_OPSET:
-        model = convert_opset(model, HALF_QDQ_OPSET)
-    model.ir_version = max(model.ir_version, _IR_VERSION)
-    return model
+    raised = onnx.ModelProto()
+    raised.CopyFrom(convert_opset(model, HALF_QDQ_OPSET) if version < HALF_QDQ_OPSET else model)
+    raised.ir_version = max(raised.ir_version, _IR_VERSION)
+    return raised
 
 
 def write_half(model: onnx.ModelProto, nodes: frozenset[str]) -> onnx.ModelProto:
@@ -227,8 +228,8 @@ class _Edit:
         for index, name in enumerate(node.output):
             if name in self.graph.floats:
                 node.output[index] = half_name(name)
-        if node.op_type == "Cast" and node.output[0].endswith(half_name("")):
-            next(attribute for attribute in node.attribute if attribute.name == "to").i = TensorProto.FLOAT16
+                if node.op_type == "Cast":
+                    next(attribute for attribute in node.attribute if attribute.name == "to").i = TensorProto.FLOAT16
 
     def _half_weight(self, name: str) -> str:
         new = half_name(name)

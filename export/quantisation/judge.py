@@ -21,6 +21,7 @@ from edgedet.dataset.coco_panoptic import LabelledSegment, PanopticLabels
 from edgedet.dataset.labelled_set import LabelledImage
 from edgedet.dataset.semantic import SemanticLabels
 from edgedet.errors import SourceError
+from edgedet.export.quantisation.half_arithmetic import has_half, round_everywhere
 from edgedet.maps import ClassMap, PanopticMap
 from edgedet.model_spec import ModelSpec
 from edgedet.results import Detections
@@ -30,7 +31,16 @@ from edgedet.runtime.engines.onnxruntime import OnnxRuntimeEngine
 from edgedet.runtime.selection import Selection
 from edgedet.scoring import SCORINGS, Scores, Scoring
 
-__all__ = ["Answer", "Judge", "Verdict", "disagreement", "labelled_judge", "own_judge", "run_network"]
+__all__ = [
+    "Answer",
+    "Judge",
+    "Verdict",
+    "disagreement",
+    "engine_as_written",
+    "labelled_judge",
+    "own_judge",
+    "run_network",
+]
 
 Answer = Detections | ClassMap | PanopticMap
 Pairs = list[tuple[Path, Any]]
@@ -150,12 +160,18 @@ def disagreement(reference: Sequence[Answer], answers: Sequence[Answer]) -> floa
     return sum(lost for lost, _ in parts) / total if total else 0.0
 
 
-def _detector(spec: ModelSpec, model: onnx.ModelProto) -> Detector[Any]:
+def engine_as_written(spec: ModelSpec, model: onnx.ModelProto) -> OnnxRuntimeEngine:
+    """Return an engine that computes what a file says, in float16 as well, for the outputs that the spec names."""
     # Q/DQ are computed as they stand: kernels that fuse them round otherwise on processors without VNNI, and would
     # make a network that TensorRT runs look worse than it is.
-    engine = OnnxRuntimeEngine(model.SerializeToString(), config={"session.disable_quant_qdq": "1"})
+    exact = round_everywhere(model) if has_half(model) else model
+    engine = OnnxRuntimeEngine(exact.SerializeToString(), config={"session.disable_quant_qdq": "1"})
     engine.select_outputs([output.name for output in spec.outputs])
-    return Detector(spec, engine, SELECTION)
+    return engine
+
+
+def _detector(spec: ModelSpec, model: onnx.ModelProto) -> Detector[Any]:
+    return Detector(spec, engine_as_written(spec, model), SELECTION)
 
 
 def _always(label: Any) -> Callable[[int, int], Any]:

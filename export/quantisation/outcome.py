@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +44,7 @@ class QuantisationOutcome:
         request: what was asked for.
         float_model: the network before.
         model: the network after.
-        metric: name of the figure that decides (``mAP``, ``mask mAP``, ``mIoU``, ``PQ``).
+        metric: name of the figure that decides (``mAP``, ``mask mAP``, ``mIoU``, ``PQ``, ``output agreement``).
         against: ``labels`` or ``float`` (the float network's own answers).
         reference: what the float network reached.
         verdict: what the quantised network reached.
@@ -52,7 +52,8 @@ class QuantisationOutcome:
         loss_before: the same with every layer quantised, before the gate returned any to float.
         holds: whether the loss is within the limit.
         trials: what the gate tried, in order.
-        method: how ranges were chosen in the end (``output`` is the least estimated error of the layers' outputs).
+        method: how ranges were chosen in the end (``output`` is the least estimated error of the layers' outputs);
+            ``none`` without integers.
         methods: method -> disagreement with the float network, of all that were tried.
         ranges: tensor -> range.
         layers: number of layers with weights.
@@ -62,6 +63,9 @@ class QuantisationOutcome:
         skipped: calibration pictures that cannot be read, with what is wrong.
         compared: pictures on which both networks' answers were compared, the most different first, with how far they
             lie apart.
+        float16_share: multiply-accumulates in layers that are float16 wherever they are not INT8, 0..1 of all.
+        float32_nodes: node that stays in float32 beside float16 -> why.
+        notes: what the user should know of.
     """
 
     request: QuantisationRequest
@@ -84,6 +88,9 @@ class QuantisationOutcome:
     pictures: int
     skipped: tuple[str, ...] = ()
     compared: tuple[tuple[Path, float], ...] = ()
+    float16_share: float = 0.0
+    float32_nodes: Mapping[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
     def record(self) -> dict[str, Any]:
         """Return what the ModelSpec keeps of the calibration."""
@@ -98,6 +105,7 @@ class QuantisationOutcome:
             "loss": round(self.loss, 3),
             "max_drop": self.request.max_drop,
             "int8_share": round(self.int8_share, 4),
+            "float16_share": round(self.float16_share, 4),
             "float_layers": [layer.node for layer in self.float_layers],
         }
 
@@ -126,6 +134,7 @@ class QuantisationOutcome:
             ],
             "float_scores": self.reference.scores.to_json(),
             "quantised_scores": self.verdict.scores.to_json(),
+            "float32_nodes": dict(self.float32_nodes),
             "skipped": list(self.skipped),
             "most_different": [
                 {"picture": str(path), "disagreement": round(value, 4)} for path, value in self.compared

@@ -22,7 +22,7 @@ class QuantisationRequest:
 
     Attributes:
         precision: what to write.
-        calib: folder of the pictures that ranges are taken from.
+        calib: folder of the pictures that ranges are taken from; for float16 alone the package's own where None.
         data: labelled set that decides (see ``edgedet eval --data``); the float network's own answers on the
             calibration pictures where None.
         max_drop: points of the metric (hundredths) that may be lost.
@@ -48,11 +48,9 @@ class QuantisationRequest:
     html: Path | None = None
 
     def __post_init__(self) -> None:
-        if self.calib is None:
+        if self.calib is None and self.precision != "float16":
             raise ExportError(
-                "a folder of pictures such as the camera will give",
-                f"--{'fp16' if self.precision == 'float16' else 'int8'} without one",
-                "Pass --calib DIR",
+                "a folder of pictures such as the camera will give", "--int8 without one", "Pass --calib DIR"
             )
         if self.target == "cpu" and self.precision != "int8":
             raise ExportError(
