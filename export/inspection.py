@@ -195,8 +195,11 @@ def _precision(parameters: Mapping[str, int], operators: Mapping[str, int]) -> s
     )
     floats = [name for name in parameters if "int" not in name]
     parts = ["int8"] if quantised else []
-    # Scales and biases of a quantised network are float32 too: they do not make it a mixed one.
-    if floats and (not quantised or floats[0] != "float32"):
+    # Scales and biases of a quantised network are float32 too: they do not make it a mixed one. Scales in float16 do,
+    # however many constants of the post-processing are float32.
+    if quantised:
+        parts += [name for name in ("float16", "bfloat16") if name in floats]
+    elif floats:
         parts.append(floats[0])
     return "+".join(parts) or "unknown"
 

@@ -1,4 +1,4 @@
-"""The exporter's recipe: read -> load -> trace -> rewrite -> describe -> verify -> write.
+"""The exporter's recipe: read -> load -> trace -> rewrite -> describe -> verify -> quantise -> write.
 
 Each step takes the state and returns it with its own result, and says in a few words what it did.
 """
@@ -19,9 +19,12 @@ import numpy.typing as npt
 import onnx
 
 from edgedet.class_names import KNOWN_NAMES, fit_class_names
-from edgedet.errors import ExportError, SinkError, SpecError
+from edgedet.errors import AccuracyGateError, ExportError, SinkError, SpecError
 from edgedet.export.families import Family, LoadedModel, choose_family
 from edgedet.export.onnx_file import graph_inputs, graph_outputs, stamp_spec, write_onnx
+from edgedet.export.quantisation.outcome import QuantisationOutcome
+from edgedet.export.quantisation.quantise import Progress, quantise
+from edgedet.export.quantisation.request import QuantisationRequest
 from edgedet.export.report import ExportReport, StepReport
 from edgedet.export.request import ExportRequest
 from edgedet.export.rewrite import (
@@ -56,8 +59,10 @@ class ExportState:
     refusals: tuple[Refusal, ...] = ()
     spec: ModelSpec | None = None
     differences: tuple[OutputDifference, ...] = ()
+    outcome: QuantisationOutcome | None = None
     output: Path | None = None
     notes: tuple[str, ...] = ()
+    progress: Progress | None = None
 
     def to(self, **changes: Any) -> ExportState:
         """Return the state with some fields filled."""
@@ -71,7 +76,7 @@ def read_source(state: ExportState) -> tuple[ExportState, str]:
     """Tell what the file is, and whose; make sure that the results will have a place."""
     request = state.request
     source = open_source(request.source)
-    output = request.output or _default_output(source.path)
+    output = request.output or _default_output(source.path, request.quantisation)
     if output.exists() and output.samefile(source.path):
         raise ExportError(
             f"another file to write than the source '{source.path}'", "the same one", "Choose it with -o OUT.onnx"
@@ -159,6 +164,32 @@ def verify_model(state: ExportState) -> tuple[ExportState, str]:
     return state.to(differences=differences), f"{len(differences)} outputs, worst relative difference {worst:.1e}"
 
 
+def quantise_model(state: ExportState) -> tuple[ExportState, str]:
+    """Bring the network to the precision that is asked for, within what may be lost."""
+    assert state.model is not None and state.spec is not None
+    request = state.request.quantisation
+    if request is None:
+        return state, "not asked for"
+    outcome = quantise(state.model, state.spec, request, state.progress)
+    if not outcome.holds and not request.force:
+        raise AccuracyGateError(
+            f"a loss of at most {request.max_drop:g} points of {outcome.metric}",
+            f"{outcome.loss:.2f} at best, with {len(outcome.float_layers)} of {outcome.layers} layers in float and "
+            + (
+                f"{outcome.float16_share:.0%} of the arithmetic in FP16"
+                if request.precision == "float16"
+                else f"{outcome.int8_share:.0%} of the arithmetic in INT8"
+            ),
+            "Calibrate on more, and more typical, pictures (--calib), allow more with --max-drop, let more be float "
+            "with --min-int8, or write it all the same with --force",
+        )
+    spec = state.spec.replace(precision=request.precision, calibration=outcome.record())
+    stamp_spec(outcome.model, spec)
+    text = f"{outcome.metric} {outcome.reference.value:.3f} -> {outcome.verdict.value:.3f}"
+    notes = (*state.notes, *outcome.notes)
+    return state.to(model=outcome.model, spec=spec, outcome=outcome, notes=notes), text
+
+
 def write_model(state: ExportState) -> tuple[ExportState, str]:
     """Write the ONNX file."""
     assert state.model is not None and state.output is not None
@@ -173,22 +204,26 @@ STEPS: tuple[tuple[str, Step], ...] = (
     ("rewrite", rewrite_graph),
     ("describe", describe_model),
     ("verify", verify_model),
+    ("quantise", quantise_model),
     ("write", write_model),
 )
 """The recipe, in order."""
 
 
-def run_export(request: ExportRequest, on_step: Callable[[str], None] | None = None) -> ExportReport:
+def run_export(
+    request: ExportRequest, on_step: Callable[[str], None] | None = None, progress: Progress | None = None
+) -> ExportReport:
     """Run every step of an export.
 
     Args:
         request: what to export and how.
         on_step: called with each step's name before it starts, for progress.
+        progress: told about the slow parts of a step.
 
     Raises:
         EdgedetError: of the kind that fits the step that failed; nothing has been written then.
     """
-    state, reports = ExportState(request), []
+    state, reports = ExportState(request, progress=progress), []
     for name, step in STEPS:
         if on_step is not None:
             on_step(name)
@@ -206,6 +241,7 @@ def run_export(request: ExportRequest, on_step: Callable[[str], None] | None = N
         differences=state.differences,
         refusals=state.refusals,
         notes=state.notes,
+        outcome=state.outcome,
     )
     if request.report is not None:
         report.write(request.report)
@@ -227,6 +263,7 @@ def export_model(
     anchors: npt.NDArray[np.float32] | None = None,
     fragment: Mapping[str, Any] | None = None,
     pictures: str | PathLike[str] | None = None,
+    quantisation: QuantisationRequest | None = None,
 ) -> ExportReport:
     """Turn a checkpoint or ONNX file into an ONNX file that carries everything needed to run it.
 
@@ -253,13 +290,18 @@ def export_model(
         anchors=anchors,
         fragment=fragment or {},
         pictures=None if pictures is None else Path(pictures),
+        quantisation=quantisation,
     )
     return run_export(request)
 
 
-def _default_output(source: Path) -> Path:
+_SUFFIXES: Mapping[str, str] = {"int8": ".int8", "float16": ".fp16", "int8+float16": ".int8"}
+
+
+def _default_output(source: Path, quantisation: QuantisationRequest | None) -> Path:
     """The source's stem in the current folder; an ONNX source that lies there keeps its name."""
-    output = Path(f"{source.stem}.onnx")
+    suffix = "" if quantisation is None else _SUFFIXES[quantisation.precision]
+    output = Path(f"{source.stem}{suffix}.onnx")
     return Path(f"{source.stem}.edgedet.onnx") if output.exists() and output.samefile(source) else output
 
 

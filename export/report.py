@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from edgedet.atomic_file import atomic_file
+from edgedet.export.quantisation.outcome import QuantisationOutcome
 from edgedet.export.rewrite import Refusal
 from edgedet.export.verify import OutputDifference
 from edgedet.model_spec import ModelSpec
@@ -38,6 +39,7 @@ class ExportReport:
         differences: worst difference of each output between source and export.
         refusals: the nodes that TensorRT will refuse; the file runs on ONNX Runtime all the same.
         notes: choices that the user should know of.
+        outcome: what quantisation did; None where it was not asked for.
     """
 
     source: Path
@@ -49,6 +51,7 @@ class ExportReport:
     differences: tuple[OutputDifference, ...]
     refusals: tuple[Refusal, ...]
     notes: tuple[str, ...]
+    outcome: QuantisationOutcome | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return the report as a JSON object."""
@@ -62,6 +65,7 @@ class ExportReport:
             "differences": [asdict(difference) for difference in self.differences],
             "tensorrt_refuses": [asdict(refusal) for refusal in self.refusals],
             "notes": list(self.notes),
+            **({} if self.outcome is None else {"quantisation": self.outcome.to_json()}),
         }
 
     def write(self, path: Path) -> None:

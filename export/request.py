@@ -10,6 +10,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from edgedet.export.quantisation.request import QuantisationRequest
 from edgedet.model_spec import Task
 
 __all__ = ["ExportRequest"]
@@ -37,6 +38,7 @@ class ExportRequest:
         fragment: partial ModelSpec that wins over what the family says.
         pictures: folder of real pictures for the comparison with the source; the package's own where None.
         report: JSON file to write the report to.
+        quantisation: the lower precision that is wanted, or None.
     """
 
     source: Path
@@ -53,6 +55,7 @@ class ExportRequest:
     fragment: Mapping[str, Any] = field(default_factory=dict)
     pictures: Path | None = None
     report: Path | None = None
+    quantisation: QuantisationRequest | None = None
 
     @property
     def family_name(self) -> str | None:

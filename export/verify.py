@@ -29,7 +29,7 @@ from edgedet.runtime.engines.onnxruntime import OnnxRuntimeEngine
 from edgedet.runtime.heads import ClassMapHead, DenseBoxes, EndToEnd, GridCells, Head, Localizer, YoloxGrid
 from edgedet.runtime.preprocess import Preprocessor
 
-__all__ = ["OutputDifference", "compare", "verify"]
+__all__ = ["PICTURES", "SMALLEST_SCALE", "OutputDifference", "compare", "split_quantities", "verify"]
 
 Array = npt.NDArray[Any]
 Outputs = list[Array]
@@ -150,13 +150,18 @@ def _difference(
         flipped = int(np.count_nonzero(expected != got))
         share = flipped / max(expected.size, 1)
         return OutputDifference(name, got.shape, flipped, share, tolerance, share <= tolerance)
-    axis, ends = _groups(head, index)
     worst, relative = 0.0, 0.0
-    for a, b in zip(np.split(expected, ends, axis), np.split(got, ends, axis), strict=True):
+    for a, b in zip(split_quantities(head, index, expected), split_quantities(head, index, got), strict=True):
         error = _largest_error(a.astype(np.float64), b.astype(np.float64), undecided)
         if error / _scale(a) >= relative:
             worst, relative = error, error / _scale(a)
     return OutputDifference(name, got.shape, worst, relative, tolerance, relative <= tolerance)
+
+
+def split_quantities(head: Head, index: int, output: Array) -> list[Array]:
+    """Cut an output of a layout into quantities of their own: boxes, scores, class numbers, masks."""
+    axis, ends = _groups(head, index)
+    return np.split(output, ends, axis)
 
 
 def _groups(head: Head, index: int) -> tuple[int, list[int]]:

@@ -17,13 +17,14 @@ from edgedet.atomic_file import atomic_file
 from edgedet.class_match import ClassMatch
 from edgedet.class_names import KNOWN_NAMES
 from edgedet.cli.parameters import class_list
-from edgedet.cli.scoring import SCORINGS, LabelledPicture, LabelledPictures, Scores, Scoring
+from edgedet.cli.scoring import TABLES
 from edgedet.cli.task_options import check_options
 from edgedet.cli.tile_options import tile_options
 from edgedet.errors import DatasetError, ImageError, SinkError, SpecError
 from edgedet.evaluate import Evaluation
 from edgedet.model_spec import Task
 from edgedet.schema import to_json
+from edgedet.scoring import SCORINGS, LabelledPicture, LabelledPictures, Scores, Scoring
 
 if TYPE_CHECKING:
     from edgedet.runtime.detector import Detector
@@ -119,7 +120,7 @@ def command(
     report["tiling"] = to_json(tiling)
     report["proposals"] = None if spec.proposals is None else spec.proposals.count
     _write(report, json_path)
-    _print(scoring, scores, run, Console(stderr=json_path == "-"))
+    _print(scores, run, Console(stderr=json_path == "-"))
     run.fail_if_skipped()
 
 
@@ -231,8 +232,8 @@ def _write(report: dict[str, Any], json_path: str | None) -> None:
             temporary.write_text(json.dumps(report, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-def _print(scoring: Scoring, scores: Scores, run: _Run, console: Console) -> None:
-    table, figures = scoring.show(scores)
+def _print(scores: Scores, run: _Run, console: Console) -> None:
+    table, figures = TABLES[run.detector.spec.task](scores)
     console.print(table)
     console.print(
         f"{figures} on {scores.images} pictures in {scores.seconds:.1f} s ({run.milliseconds:.1f} ms a picture)",

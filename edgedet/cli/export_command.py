@@ -10,6 +10,7 @@ import click
 
 from edgedet.class_names import KNOWN_NAMES
 from edgedet.cli.parameters import anchors_file, batch_size, class_list, image_size, json_object_file
+from edgedet.cli.precision_options import precision_options
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -53,6 +54,7 @@ _FILE = click.Path(path_type=Path)
 )
 @click.option("--pictures", type=click.Path(path_type=Path, exists=True, file_okay=False), metavar="DIR",
               help="Real pictures to compare source and export on [default: the package's own]")  # fmt: skip
+@precision_options
 @click.option("--list-families", is_flag=True, help="Show the families with what each takes")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of tables")
 def command(source: Path | None, list_families: bool, as_json: bool, **options: Any) -> None:
@@ -92,8 +94,38 @@ def _export(source: Path, options: dict[str, Any]) -> ExportReport:
         fragment=options["spec"] or {},
         pictures=options["pictures"],
         report=options["report"],
+        quantisation=options["quantisation"],
     )
-    return run_export(request, on_step=lambda name: click.echo(f"{name} ...", err=True))
+    with _Progress() as progress:
+        return run_export(request, on_step=progress.step, progress=progress.part)
+
+
+class _Progress:
+    """A line for each step, and a bar under it for the slow parts, on the standard error."""
+
+    def __init__(self) -> None:
+        from rich.console import Console
+        from rich.progress import Progress
+
+        self._bars = Progress(console=Console(stderr=True), transient=True)
+        self._tasks: dict[str, Any] = {}
+
+    def __enter__(self) -> _Progress:
+        self._bars.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bars.stop()
+
+    def step(self, name: str) -> None:
+        """Say which step begins."""
+        self._bars.console.print(f"{name} ...", highlight=False)
+
+    def part(self, what: str, done: int, total: int) -> None:
+        """Say how far a slow part is."""
+        if what not in self._tasks:
+            self._tasks[what] = self._bars.add_task(what, total=total)
+        self._bars.update(self._tasks[what], completed=done)
 
 
 def _list_families(as_json: bool) -> None:
@@ -137,6 +169,11 @@ def _print(report: ExportReport) -> None:
     console.print(differences)
     if report.refusals:
         _print_refusals(console, report)
+    if report.outcome is not None:
+        from edgedet.cli.quantisation_tables import print_outcome
+
+        console.print()
+        print_outcome(report.outcome, console)
     for note in report.notes:
         console.print(f"Note: {escape(note)}", soft_wrap=True)
     console.print()

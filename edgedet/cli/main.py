@@ -16,6 +16,7 @@ COMMANDS = {
     "export": "Turn a checkpoint or ONNX file into a portable ONNX file",
     "run": "Detect in pictures, videos and cameras",
     "eval": "Score a model on labelled pictures",
+    "sensitivity": "Rank the layers of a model by what each costs when it is quantised",
     "inspect": "Show what a model file holds",
     "doctor": "Show what is installed, what is missing and how to add it",
 }

@@ -19,9 +19,9 @@ from networks.recipe import Answer, Recipe
 from numpy.typing import NDArray
 
 import edgedet
-from edgedet.cli.scoring import SCORINGS
 from edgedet.model_spec import Task
 from edgedet.runtime.selection import Selection
+from edgedet.scoring import SCORINGS
 
 MODELS = Path(__file__).resolve().parent.parent / "models"
 HEADLINE: dict[Task, str] = {
