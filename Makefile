@@ -1,4 +1,4 @@
-# make demo    export the example model, run it on a video and a picture, score it
+# make demo    export the example model, quantise it, run it on a video and a picture, score it
 # make test    run the tests
 # make lint    check style and formatting
 # make venv    only the environment, with edgedet in it
@@ -54,11 +54,14 @@ venv: $(VENV)/.edgedet
 demo: $(VENV)/.demo
 	@mkdir -p demo
 	$(EDGEDET) export examples/models/digits.pt -o demo/digits.onnx
+	$(EDGEDET) export examples/models/digits.pt --int8 --calib examples/digits/images --data examples/digits \
+	  -o demo/digits.int8.onnx
 	$(EDGEDET) run demo/digits.onnx --source examples/digits/digits.mp4 --out demo/digits.mp4
 	$(EDGEDET) run demo/digits.onnx --source $(PICTURE) --out demo/digits.jpg
 	$(EDGEDET) eval demo/digits.onnx --data examples/digits --json demo/scores.json
 	@echo
 	@echo "The model:              '$(CURDIR)/demo/digits.onnx'"
+	@echo "The same in INT8:       '$(CURDIR)/demo/digits.int8.onnx'"
 	@echo "The annotated video:    '$(CURDIR)/demo/digits.mp4'"
 	@echo "The annotated picture:  '$(CURDIR)/demo/digits.jpg'"
 	@echo "The scores:             '$(CURDIR)/demo/scores.json'"

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import onnx
 
+from edgedet.errors import ExportError
 from edgedet.export.quantisation.calibration import CalibrationSet, collect, find_pictures
 from edgedet.export.quantisation.gate import Gated, Limits, pass_gate
 from edgedet.export.quantisation.graph import index_graph, prepare
@@ -51,6 +52,12 @@ def quantise(
         ExportError: if the network is quantised already, or nothing in it can be.
     """
     tell = progress or (lambda _what, _done, _all: None)
+    if spec.proposals is not None:
+        raise ExportError(
+            "a network that looks at whole pictures",
+            f"'{spec.name}', which is given regions by a proposal stage",
+            "Leave out --int8 and --fp16: lower precision is not there yet for these",
+        )
     outcome = (_to_float16 if request.precision == "float16" else _to_int8)(model, spec, request, tell)
     # The judge runs float16 in float32 kernels: that ONNX Runtime takes the file as it is has yet to be seen.
     OnnxRuntimeEngine(outcome.model.SerializeToString()).close()

@@ -26,6 +26,7 @@ SMALL = {
     "cpu_overhead": "--rounds 1 --tries 1 --pictures 320x240 --boxes 10 --contestants edgedet",
     "instance_masks": "--rounds 1 --tries 1 --objects 20 --picture 320x240 --contestants edgedet",
     "memory": "--frames 30 --streams 3",
+    "quantisation": "--count 8",
     "rcnn_variants": "--rounds 1 --tries 1 --pictures 1 --settings default",
     "semantic_map": "--rounds 1",
     "stream_throughput": "--rounds 1 --tries 1 --frames 5 --videos 320x240",
