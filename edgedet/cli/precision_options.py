@@ -64,9 +64,6 @@ _OPTIONS = (
         help="Share of the arithmetic that must end in INT8",
     ),
     click.option("--force", is_flag=True, help="Write the network even if it loses more than --max-drop"),
-    click.option(
-        "--html", type=click.Path(path_type=Path), metavar="FILE", help="Write a page about the quantised network"
-    ),
 )  # fmt: skip
 
 
@@ -83,14 +80,14 @@ def precision_options(command: Command) -> Command:
     return run  # type: ignore[return-value]  # click's decorators keep the command's kind, not its exact type
 
 
-_ASKED = ("calib", "data", "max_drop", "target", "method", "calib_count", "min_int8", "force", "html")
+_ASKED = ("calib", "data", "max_drop", "target", "method", "calib_count", "min_int8", "force")
 
 
 def _request(int8: bool, fp16: bool, asked: dict[str, Any]) -> QuantisationRequest | None:
     if not (int8 or fp16):
         idle = [
             name
-            for name in ("calib", "data", "calib_count", "keep_float", "html", "force")
+            for name in ("calib", "data", "calib_count", "keep_float", "force")
             if asked[name] not in (None, (), False)
         ]
         if idle:

@@ -69,7 +69,7 @@ class Histogram:
     @property
     def centres(self) -> FloatArray:
         """Middle of each bin."""
-        return (np.arange(-BINS, BINS) + 0.5) * self.width
+        return np.asarray((np.arange(-BINS, BINS) + 0.5) * self.width, dtype=np.float64)
 
     def magnitudes(self) -> npt.NDArray[np.int64]:
         """Return the counts of absolute values, (BINS,) int64, from zero up."""

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
+import numpy.typing as npt
 import onnx
 
 from edgedet.export.quantisation.graph import GraphIndex, Reader
@@ -191,7 +192,7 @@ def _end(graph: GraphIndex, node: onnx.NodeProto) -> str:
     name = node.output[0]
     readers = graph.read_by(name)
     alone = len(readers) == 1 and len(graph.readers[name]) == 1 and name not in graph.outputs
-    return readers[0].output[0] if alone and readers[0].op_type in ABSORBED else name
+    return str(readers[0].output[0] if alone and readers[0].op_type in ABSORBED else name)
 
 
 def _data_inputs(node: onnx.NodeProto) -> int:
@@ -212,7 +213,7 @@ def _reason(graph: GraphIndex, node: onnx.NodeProto) -> str:
     return ""
 
 
-def _is_expectation(node: onnx.NodeProto, weight: np.ndarray) -> bool:  # type: ignore[type-arg]
+def _is_expectation(node: onnx.NodeProto, weight: npt.NDArray[np.float32]) -> bool:
     """Tell whether a layer computes sum(i * p_i), as distribution focal loss does (Li et al. 2020)."""
     steps = weight.ravel()
     rising = steps.size >= 4 and bool(np.allclose(np.diff(steps), steps[1] - steps[0]) and steps[0] == 0)

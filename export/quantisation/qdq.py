@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -89,7 +90,7 @@ def _add_weight(edit: _Edit, graph: GraphIndex, node: onnx.NodeProto, axis: int 
     integers = edit.constant(f"{name}_q", used.integers)
     scale = edit.constant(f"{name}_scale", used.scale)
     zero = edit.constant(f"{name}_zero_point", np.zeros(used.scale.shape, np.int8))
-    attributes = {} if used.axis is None else {"axis": used.axis}
+    attributes: dict[str, Any] = {} if used.axis is None else {"axis": used.axis}
     dequantise = helper.make_node(
         "DequantizeLinear", [integers, scale, zero], [f"{name}_dq"], f"{name}_DequantizeLinear", **attributes
     )

@@ -32,7 +32,6 @@ class QuantisationRequest:
         keep_float: patterns (as in a shell) of the names of nodes that stay in float.
         min_int8: share of the multiply-accumulates, 0..1, that must end in INT8 layers.
         force: write the network even where it loses more than it may.
-        html: page to write the report to.
     """
 
     precision: Precision
@@ -45,7 +44,6 @@ class QuantisationRequest:
     keep_float: tuple[str, ...] = ()
     min_int8: float = 0.5
     force: bool = False
-    html: Path | None = None
 
     def __post_init__(self) -> None:
         if self.calib is None and self.precision != "float16":

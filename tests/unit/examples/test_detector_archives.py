@@ -58,8 +58,9 @@ def assert_same(found: Detections, expected: Detections) -> None:
     sure = expected.score >= SELECTION.confidence
     assert sure.any()
     assert found.class_id.tolist() == expected.class_id[sure].tolist()
-    np.testing.assert_allclose(found.score, expected.score[sure], atol=1e-3)
-    # The letterbox rounds the picture's sides to whole pixels: edgedet's inverse has that in it, the example's has not.
+    # The letterbox rounds the picture's sides to whole pixels: edgedet's inverse has that in it, the example's has not;
+    # proposals are laid into the input by it, and scored there.
+    np.testing.assert_allclose(found.score, expected.score[sure], atol=4e-3)
     np.testing.assert_allclose(found.xyxy, expected.xyxy[sure], atol=1.5)
     if expected.masks is not None:
         assert found.masks is not None

@@ -14,6 +14,7 @@ from onnx import TensorProto, helper, numpy_helper
 from edgedet.cli.export_command import command
 from edgedet.errors import EdgedetError, ModelFileError, SinkError
 from edgedet.export.families import families
+from edgedet.export.quantisation.request import QuantisationRequest
 from edgedet.export.request import ExportRequest
 from edgedet.model_spec import ModelSpec
 
@@ -79,7 +80,7 @@ def test_json_is_all_of_the_standard_output(source):
 def test_every_option_reaches_the_request(source, monkeypatch):
     asked = []
 
-    def run_export(request, on_step=None):
+    def run_export(request, on_step=None, progress=None):
         asked.append(request)
         raise ModelFileError("to stop here", "the request", "Look at it")
 
@@ -90,6 +91,8 @@ def test_every_option_reaches_the_request(source, monkeypatch):
         source, "-o", "out.onnx", "--family", "ssd:tf", "--task", "instance", "--imgsz", "640x480",
         "--batch", "dynamic", "--names", "voc", "--opset", "18", "--keep-nms", "--trust", "--report", "r.json",
         "--anchors", "anchors.npy", "--spec", "spec.json", "--pictures", "pictures",
+        "--int8", "--fp16", "--calib", "pictures", "--data", "pictures", "--max-drop", "0.5", "--method", "mse",
+        "--calib-count", "9", "--keep-float", "head*", "--min-int8", "0.7", "--force",
     )  # fmt: skip
     assert isinstance(result.exception, ModelFileError)
     (request,) = asked
@@ -100,14 +103,21 @@ def test_every_option_reaches_the_request(source, monkeypatch):
         "source": source, "output": Path("out.onnx"), "family": "ssd:tf", "task": "instance", "size": (640, 480),
         "batch": "dynamic", "opset": 18, "keep_nms": True, "trust": True, "fragment": SPEC,
         "pictures": Path("pictures"), "report": Path("r.json"),
+        "quantisation": QuantisationRequest(
+            "int8+float16", calib=Path("pictures"), data=Path("pictures"), max_drop=0.5, method="mse", calib_count=9,
+            keep_float=("head*",), min_int8=0.7, force=True,
+        ),
     }  # fmt: skip
 
 
 def test_nothing_asked_is_nothing_decided(source, monkeypatch):
     asked = []
-    monkeypatch.setattr(
-        "edgedet.export.pipeline.run_export", lambda request, on_step=None: asked.append(request) or 1 / 0
-    )
+
+    def run_export(request, on_step=None, progress=None):
+        asked.append(request)
+        raise ZeroDivisionError
+
+    monkeypatch.setattr("edgedet.export.pipeline.run_export", run_export)
     assert isinstance(run(source).exception, ZeroDivisionError)
     assert vars(asked[0]) == vars(ExportRequest(source))
 
