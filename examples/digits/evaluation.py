@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import atexit
 import functools
+import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -41,8 +43,9 @@ Look = Callable[[NDArray[np.uint8]], Answer]
 
 @functools.cache
 def labelled_folder(pictures: str, count: int) -> Path:
-    """Draw a set once a run, into a temporary folder."""
+    """Draw a set once a run, into a temporary folder that goes when the program ends."""
     folder = Path(tempfile.mkdtemp(prefix=f"edgedet-{pictures}-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
     LABELLED_SETS[pictures](folder, count)  # type: ignore[index]
     return folder
 

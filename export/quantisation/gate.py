@@ -87,6 +87,10 @@ def pass_gate(
     names = frozenset(layer.node for layer in layers)
     trials: list[Trial] = []
 
+    def holds(trial: Trial) -> bool:
+        # A figure that is not a number is no proof of anything: it fails this comparison, as it should.
+        return trial.loss <= limits.max_drop
+
     def attempt(returned: Sequence[LayerHarm]) -> tuple[Trial, onnx.ModelProto]:
         model = build(names - {found.layer.node for found in returned})
         verdict = judge(model)
@@ -94,30 +98,30 @@ def pass_gate(
         return trials[-1], model
 
     trial, model = attempt(())
-    if trial.loss <= limits.max_drop:
+    if holds(trial):
         return Gated(model, (), trial, tuple(trials), True)
     order = rank()
     most = _most_returned(order, limits.min_share)
     best, fails, count = (trial, model), 0, 1
-    while trial.loss > limits.max_drop and fails < most:
+    while not holds(trial) and fails < most:
         count = min(count, most)
         trial, model = attempt(order[:count])
         if trial.loss < best[0].loss:
             best = trial, model
-        if trial.loss > limits.max_drop:
+        if not holds(trial):
             fails, count = count, count * 2
-    if trial.loss > limits.max_drop:
+    if not holds(trial):
         trial, model = best
         return Gated(model, tuple(order[: trial.returned]), trial, tuple(trials), False)
-    holds = (trial, model)
-    while holds[0].returned - fails > 1:
-        middle = (holds[0].returned + fails) // 2
+    passed = (trial, model)
+    while passed[0].returned - fails > 1:
+        middle = (passed[0].returned + fails) // 2
         trial, model = attempt(order[:middle])
-        if trial.loss <= limits.max_drop:
-            holds = trial, model
+        if holds(trial):
+            passed = trial, model
         else:
             fails = middle
-    return Gated(holds[1], tuple(order[: holds[0].returned]), holds[0], tuple(trials), True)
+    return Gated(passed[1], tuple(order[: passed[0].returned]), passed[0], tuple(trials), True)
 
 
 def _most_returned(order: Sequence[LayerHarm], min_share: float) -> int:

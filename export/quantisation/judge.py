@@ -43,7 +43,6 @@ __all__ = [
 ]
 
 Answer = Detections | ClassMap | PanopticMap
-Pairs = list[tuple[Path, Any]]
 
 SELECTION = Selection(confidence=0.01, iou=0.6, max_detections=300)
 """Low enough for average precision; the same for both networks."""

@@ -64,3 +64,15 @@ def test_what_it_gives_back_is_the_best_that_it_tried() -> None:
     gated = run(20, Limits(1.0, 0.25))
     assert not gated.holds
     assert gated.trial.loss == min(trial.loss for trial in gated.trials)
+
+
+def test_a_figure_that_is_not_a_number_does_not_pass() -> None:
+    gated = pass_gate(
+        lambda _: onnx.ModelProto(),
+        cast(Judge, lambda _: verdict(float("nan"))),
+        verdict(0.9),
+        LAYERS,
+        lambda: RANKED,
+        Limits(1.0, 0.5),
+    )
+    assert not gated.holds
