@@ -42,6 +42,7 @@ EXTRAS: Mapping[str, str] = {
     "yolox": "export of YOLOX checkpoints",
     "eval": "edgedet eval",
     "proposals": "R-CNN and Fast R-CNN, for the regions that their networks look at",
+    "sign": "signed engines (edgedet keygen, build --sign, --key)",
     "supervision": "conversion to and from supervision.Detections",
 }
 """Extra of edgedet -> what a user gets from it (the extras for developers are left out)."""
