@@ -17,6 +17,10 @@ COMMANDS = {
     "run": "Detect in pictures, videos and cameras",
     "eval": "Score a model on labelled pictures",
     "sensitivity": "Rank the layers of a model by what each costs when it is quantised",
+    "build": "Build a TensorRT engine from an exported model",
+    "engines": "List, verify or delete built engines",
+    "keygen": "Make a key that signs engines",
+    "verify": "Tell whether an engine may be loaded",
     "inspect": "Show what a model file holds",
     "doctor": "Show what is installed, what is missing and how to add it",
 }

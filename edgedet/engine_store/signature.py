@@ -19,7 +19,7 @@ from edgedet.optional import require
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
-__all__ = ["PublicKey", "fingerprint", "generate", "read_private_key", "sign"]
+__all__ = ["PublicKey", "fingerprint", "generate", "is_encrypted", "read_private_key", "sign"]
 
 _DOMAIN = b"edgedet engine manifest 1\n"
 """Stands before what is signed, so that no signature of anything else can be passed off as one of a manifest."""
@@ -123,6 +123,11 @@ def read_private_key(path: Path, passphrase: bytes | None = None) -> Ed25519Priv
     if not isinstance(key, ed25519.Ed25519PrivateKey):
         raise EngineError("an Ed25519 private key", f"'{path}' with another kind", "Make one with: edgedet keygen")
     return key
+
+
+def is_encrypted(path: Path) -> bool:
+    """Tell whether a private key asks for a passphrase."""
+    return b"ENCRYPTED PRIVATE KEY" in _read(path)
 
 
 def sign(manifest: EngineManifest, key: Ed25519PrivateKey) -> Signature:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 from edgedet.errors import EngineError, SpecError
@@ -39,12 +40,24 @@ class EngineOptions:
             empty.
         batch: fewest and most pictures per run, for a network whose batch is dynamic; 1 where None.
         optimization_level: how long the builder may search, 0 to 5; its own default where None.
+        workspace: MiB that a kernel may use beside its tensors. Where None, the builder's default, and less and less
+            should it run out of memory.
+        timing_cache: file with the times of kernels that earlier builds measured; read if it is there, and written.
+        version_compatible: whether later versions of TensorRT are to run the engine too, at some cost in speed.
+        hardware_compatible: whether other GPUs of its compute capability, or of newer ones where the module knows no
+            closer kinship, are to run it too, at some cost in speed.
+        dla: core of the deep-learning accelerator to run on, with the GPU for what it lacks; the GPU alone where None.
     """
 
     flavour: Flavour = "tensorrt"
     targets: tuple[str, ...] = ()
     batch: tuple[int, int] | None = None
     optimization_level: int | None = None
+    workspace: int | None = None
+    timing_cache: Path | None = None
+    version_compatible: bool = False
+    hardware_compatible: bool = False
+    dla: int | None = None
 
     def __post_init__(self) -> None:
         wrong = [target for target in self.targets if not re.fullmatch(r"sm_\d{2,3}", target)]
@@ -58,6 +71,10 @@ class EngineOptions:
             )
         if self.batch is not None and not 1 <= self.batch[0] <= self.batch[1]:
             raise SpecError("a batch from 1 upwards", f"{self.batch[0]} to {self.batch[1]}", "Correct the batch")
+        if self.optimization_level is not None and not 0 <= self.optimization_level <= 5:
+            raise EngineError("an optimisation level of 0 to 5", str(self.optimization_level), "Correct --opt-level")
+        if self.workspace is not None and self.workspace < 1:
+            raise EngineError("a workspace of 1 MiB or more", str(self.workspace), "Correct --workspace")
 
 
 @dataclass(frozen=True)
@@ -77,8 +94,8 @@ class BuilderTask:
         model: absolute path of the ONNX file.
         flavour: whose parser and builder.
         build: whether to build after parsing.
-        targets: compute capabilities, as in `EngineOptions`.
-        optimization_level: as in `EngineOptions`.
+        targets, optimization_level, workspace, version_compatible, hardware_compatible, dla: as in `EngineOptions`.
+        timing_cache: absolute path of the file, or None.
         shapes: of each dynamic input.
     """
 
@@ -87,6 +104,11 @@ class BuilderTask:
     build: bool
     targets: tuple[str, ...] = ()
     optimization_level: int | None = None
+    workspace: int | None = None
+    timing_cache: str | None = None
+    version_compatible: bool = False
+    hardware_compatible: bool = False
+    dla: int | None = None
     shapes: tuple[ShapeRange, ...] = ()
 
 
@@ -102,6 +124,7 @@ class BuilderAnswer:
         errors, warnings: every message of that severity, in order.
         listing: the builder's own list of kernels, empty where nothing was built.
         built: whether the plan was written.
+        seconds: that parsing and building took.
         fault: expected, got and action, where the task itself asks for what there is not.
     """
 
@@ -113,4 +136,5 @@ class BuilderAnswer:
     warnings: tuple[str, ...] = ()
     listing: str = ""
     built: bool = False
+    seconds: float = 0.0
     fault: tuple[str, ...] = ()

@@ -13,7 +13,8 @@ import signal
 import subprocess
 import sys
 import tempfile
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import onnx
@@ -28,15 +29,26 @@ from edgedet.export.rewrite import Refusal, find_refusals
 from edgedet.model_spec import TensorSpec
 from edgedet.schema import from_json, to_json
 
-__all__ = ["BuiltEngine", "ParseReport", "build_engine", "parse_network"]
+__all__ = ["BuiltEngine", "OnProgress", "ParseReport", "build_engine", "parse_network"]
+
+OnProgress = Callable[[str, int, int], None]
+"""Told the phase, how many of its steps are done, and how many there are."""
 
 _LAST_LINES = 5
+
+_WORKSPACES = (4096, 1024, 256, 64)
+"""MiB to try one after the other where the builder ran out of memory and the user named no workspace."""
+
+_OUT_OF_MEMORY = re.compile(
+    r"out ?of ?memory|insufficient memory|memory allocation|alloc(ation)? failed", re.IGNORECASE
+)
 
 # What TensorRT-RTX itself lacks, and TensorRT has.
 _RTX_LIMITS = {
     "NonMaxSuppression": "Export the raw head, so that edgedet's own NMS runs, or build with TensorRT",
     "RoiAlign": "Build on a machine with an NVIDIA driver, which its plugin asks for",
 }
+_FOR_CPU = "It was quantised for the CPU: export it again with --target tensorrt"
 _ELSE = "Export the network without it, or run it with ONNX Runtime"
 
 
@@ -68,12 +80,16 @@ class BuiltEngine:
         version: of TensorRT's Python module.
         layers: its kernels and their precisions; empty where this flavour's builder does not list them.
         warnings: what parser and builder warned of.
+        seconds: that parsing and building took.
+        workspace: MiB that kernels may use, where it was limited; None for the builder's default.
     """
 
     plan: bytes
     version: str
     layers: tuple[LayerPrecision, ...]
     warnings: tuple[str, ...]
+    seconds: float = 0.0
+    workspace: int | None = None
 
 
 def parse_network(path: Path, flavour: Flavour = "tensorrt") -> ParseReport:
@@ -89,8 +105,15 @@ def parse_network(path: Path, flavour: Flavour = "tensorrt") -> ParseReport:
     return ParseReport(answer.version, answer.layers, answer.outputs, _refusals(answer, model), answer.warnings)
 
 
-def build_engine(path: Path, options: EngineOptions) -> BuiltEngine:
+def build_engine(path: Path, options: EngineOptions, on_progress: OnProgress | None = None) -> BuiltEngine:
     """Build an engine from an ONNX file.
+
+    A builder that runs out of memory is started again with less workspace, unless the user said how much it may have.
+
+    Args:
+        path: of the ONNX file.
+        options: how to build.
+        on_progress: told about the builder's phases.
 
     Raises:
         MissingDependencyError: if the flavour is not installed.
@@ -105,15 +128,49 @@ def build_engine(path: Path, options: EngineOptions) -> BuiltEngine:
         build=True,
         targets=options.targets,
         optimization_level=options.optimization_level,
+        workspace=options.workspace,
+        timing_cache=None if options.timing_cache is None else str(options.timing_cache.resolve()),
+        version_compatible=options.version_compatible,
+        hardware_compatible=options.hardware_compatible,
+        dla=options.dla,
         shapes=shape_ranges(model, options.batch),
     )
-    answer, plan = _run(task)
+    answer, plan, workspace = _with_less_and_less(task, on_progress)
     if not answer.built:
         raise _refused(path, options, answer, _refusals(answer, model))
-    return BuiltEngine(plan, answer.version, read_listing(answer.listing), answer.warnings)
+    listing = read_listing(answer.listing)
+    return BuiltEngine(plan, answer.version, listing, answer.warnings, answer.seconds, workspace)
 
 
-def _run(task: BuilderTask) -> tuple[BuilderAnswer, bytes]:
+def _with_less_and_less(task: BuilderTask, on_progress: OnProgress | None) -> tuple[BuilderAnswer, bytes, int | None]:
+    """Run the builder, again with less workspace while it lacks memory; of several faults the last one is told."""
+    steps = (None, *_WORKSPACES) if task.workspace is None else (task.workspace,)
+    for workspace in steps[:-1]:
+        try:
+            answer, plan = _run(replace(task, workspace=workspace), on_progress)
+        except _BrokenOffError as error:
+            if error.signal != signal.SIGKILL:  # as the system does where memory runs out
+                raise
+            continue
+        if answer.built or not any(_OUT_OF_MEMORY.search(text) for text in answer.errors):
+            return answer, plan, workspace
+    return *_run(replace(task, workspace=steps[-1]), on_progress), steps[-1]
+
+
+class _BrokenOffError(EngineError):
+    """The builder's process ended without an answer.
+
+    Args:
+        error: what to tell the user.
+        signal: that ended it, 0 where none did.
+    """
+
+    def __init__(self, error: EngineError, signal: int) -> None:
+        super().__init__(*error.args)
+        self.signal = signal
+
+
+def _run(task: BuilderTask, on_progress: OnProgress | None = None) -> tuple[BuilderAnswer, bytes]:
     find_module(task.flavour)
     with tempfile.TemporaryDirectory(prefix="edgedet-engine-") as name:
         folder = Path(name)
@@ -122,16 +179,42 @@ def _run(task: BuilderTask) -> tuple[BuilderAnswer, bytes]:
         # Python looks for modules in the folder in which it starts, and ours holds none; what this process can import,
         # that one can.
         paths = os.pathsep.join(str(Path(entry).resolve()) for entry in sys.path)
-        done = subprocess.run(  # noqa: S603  # this Python and a module of this package
-            command, cwd=folder, env={**os.environ, "PYTHONPATH": paths}, capture_output=True, text=True, check=False
-        )
+        code = _watch(command, folder, {**os.environ, "PYTHONPATH": paths}, on_progress)
         answer = folder / "answer.json"
-        if done.returncode or not answer.is_file():
-            raise _broken_off(task, done, folder / "log.txt")
+        if code or not answer.is_file():
+            raise _BrokenOffError(_broken_off(task, code, folder), max(-code, 0))
         found = from_json(BuilderAnswer, json.loads(answer.read_text(encoding="utf-8")), "answer")
         if found.fault:
             raise EngineError(*found.fault)
         return found, (folder / "engine.plan").read_bytes() if found.built else b""
+
+
+def _watch(command: list[str], folder: Path, environment: dict[str, str], on_progress: OnProgress | None) -> int:
+    """Run the builder's process to its end and pass on its progress; it does not outlive an interruption."""
+    with (folder / "stderr.txt").open("wb") as errors:
+        process = subprocess.Popen(  # noqa: S603  # this Python and a module of this package
+            command, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=errors, text=True, errors="replace"
+        )
+        with process:
+            try:
+                assert process.stdout is not None
+                for line in process.stdout:
+                    step = _progress(line)
+                    if step is not None and on_progress is not None:
+                        on_progress(*step)
+            except BaseException:
+                process.kill()
+                raise
+    return process.returncode
+
+
+def _progress(line: str) -> tuple[str, int, int] | None:
+    """Read a line of progress; TensorRT itself may write other ones."""
+    try:
+        name, done, of = json.loads(line)
+        return str(name), int(done), int(of)
+    except (ValueError, TypeError):
+        return None
 
 
 def _refusals(answer: BuilderAnswer, model: onnx.ModelProto) -> tuple[Refusal, ...]:
@@ -141,7 +224,8 @@ def _refusals(answer: BuilderAnswer, model: onnx.ModelProto) -> tuple[Refusal, .
     found = []
     for item in answer.unsupported:
         operator = item.operator or operators.get(item.node, "")
-        advice = [rule.action for rule in known if rule.node == item.node]
+        advice = [_FOR_CPU] if "zero point is not supported" in item.reason else []
+        advice += [rule.action for rule in known if rule.node == item.node]
         advice += [rule.action for rule in known if rule.operator == operator]
         action = next(iter(advice), _RTX_LIMITS.get(operator, _ELSE))
         found.append(Refusal(item.node, operator, _plain(item.reason), action))
@@ -160,16 +244,20 @@ def _refused(path: Path, options: EngineOptions, answer: BuilderAnswer, refusals
     return EngineError(expected, f"'{path}', in which it refuses {node}: {first.reason}{others}", first.action)
 
 
-def _broken_off(task: BuilderTask, done: subprocess.CompletedProcess[str], log: Path) -> EngineError:
-    written = log.read_text(encoding="utf-8", errors="replace") if log.is_file() else ""
+def _broken_off(task: BuilderTask, code: int, folder: Path) -> EngineError:
+    log, errors = (_lines(folder / name) for name in ("log.txt", "stderr.txt"))
     # Of a Python traceback, the last line says what happened.
-    lines = [*written.splitlines()[-_LAST_LINES:], *done.stderr.strip().splitlines()[-1:]]
-    how = _signal_name(-done.returncode) if done.returncode < 0 else f"exit code {done.returncode}"
+    lines = [*log[-_LAST_LINES:], *errors[-1:]]
+    how = _signal_name(-code) if code < 0 else f"exit code {code}"
     return EngineError(
         f"an answer of {FLAVOURS[task.flavour]}'s builder on '{task.model}'",
         f"the end of its process ({how}), after: {' | '.join(lines) or 'nothing'}",
         "Free memory if it was killed for lack of it, or try another version or optimisation level",
     )
+
+
+def _lines(path: Path) -> list[str]:
+    return path.read_text(encoding="utf-8", errors="replace").strip().splitlines() if path.is_file() else []
 
 
 def _signal_name(number: int) -> str:

@@ -1,9 +1,15 @@
 """The builder's process: ``python -m edgedet.export.engine.tensorrt FOLDER``.
 
-Reads FOLDER/task.json (a `BuilderTask`), writes FOLDER/answer.json (a `BuilderAnswer`), FOLDER/log.txt as it goes and
-FOLDER/engine.plan. What the two flavours lack is told by what their modules have, never by their versions.
+Reads FOLDER/task.json (a `BuilderTask`), writes FOLDER/answer.json (a `BuilderAnswer`), FOLDER/log.txt as it goes,
+FOLDER/engine.plan, and a line of JSON to standard output for each step of progress. What versions and flavours lack is
+told by what their modules have, never by their version numbers.
 
-Sources: NVIDIA's TensorRT and TensorRT-RTX Python API references (Builder, OnnxParser, IBuilderConfig, ILogger).
+Networks are strongly typed everywhere: the flag is there from TensorRT 10.0 on (in 11 it says what is so anyway), and
+precision is what the ONNX file says, which is what its accuracy was measured with. The flags FP16 and INT8 of a weakly
+typed network, which 10.3 would also take, let the builder choose other types for what is left in float.
+
+Sources: NVIDIA's TensorRT and TensorRT-RTX Python API references (Builder, OnnxParser, IBuilderConfig, ILogger,
+IProgressMonitor, ITimingCache).
 """
 
 from __future__ import annotations
@@ -14,16 +20,27 @@ import importlib.util
 import json
 import re
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TextIO
 
+from edgedet.atomic_file import atomic_file
 from edgedet.errors import EdgedetError, EngineError, MissingDependencyError
 from edgedet.export.engine.options import FLAVOURS, BuilderAnswer, BuilderTask, Flavour, UnsupportedNode
 from edgedet.model_spec import TensorSpec
 from edgedet.schema import from_json, to_json
 
-__all__ = ["compute_capability", "find_module", "load_module", "main", "make_log", "parse_and_build"]
+__all__ = [
+    "compute_capability",
+    "configure",
+    "find_module",
+    "load_module",
+    "main",
+    "make_log",
+    "make_progress",
+    "parse_and_build",
+]
 
 _RTX_LIBRARIES = "onnxruntime_ep_nv_tensorrt_rtx"
 _RTX_BINDINGS = "tensorrt_rtx_bindings"
@@ -88,7 +105,7 @@ def compute_capability(trt: Any, target: str) -> Any:
     return known[target]
 
 
-def parse_and_build(trt: Any, task: BuilderTask, log: Any, plan: Path) -> BuilderAnswer:
+def parse_and_build(trt: Any, task: BuilderTask, log: Any, plan: Path, progress: Any = None) -> BuilderAnswer:
     """Parse the ONNX file and, where the task says so, build it and write the plan.
 
     Args:
@@ -96,7 +113,9 @@ def parse_and_build(trt: Any, task: BuilderTask, log: Any, plan: Path) -> Builde
         task: what to do.
         log: the logger of `make_log`.
         plan: where the engine goes.
+        progress: the monitor of `make_progress`, or None.
     """
+    started = time.monotonic()
     # Registers the plugins that the parser turns to, such as RoiAlign's.
     trt.init_libnvinfer_plugins(log, "")
     builder = trt.Builder(log)
@@ -109,10 +128,17 @@ def parse_and_build(trt: Any, task: BuilderTask, log: Any, plan: Path) -> Builde
     found: dict[str, Any] = {"layers": network.num_layers, "outputs": _outputs(network)}
     if not task.build:
         return _answer(trt, log, **found)
-    engine = builder.build_serialized_network(network, _configuration(trt, builder, task))
+    config = configure(trt, builder, task)
+    if progress is not None:
+        config.progress_monitor = progress
+    engine = builder.build_serialized_network(network, config)
+    found["seconds"] = time.monotonic() - started
     if engine is None:
         return _answer(trt, log, **found, unsupported=_named_in_errors(network, log.errors))
     plan.write_bytes(memoryview(engine))
+    if task.timing_cache is not None:
+        with atomic_file(Path(task.timing_cache)) as temporary:
+            temporary.write_bytes(memoryview(config.get_timing_cache().serialize()))
     return _answer(trt, log, **found, listing=log.listing, built=True)
 
 
@@ -140,12 +166,64 @@ def make_log(trt: Any, file: TextIO) -> Any:
     return Log()
 
 
-def _configuration(trt: Any, builder: Any, task: BuilderTask) -> Any:
+def make_progress(trt: Any, file: TextIO) -> Any:
+    """Return a monitor that writes each step of the outermost phases as a line of JSON: name, done, of how many."""
+
+    class Progress(trt.IProgressMonitor):  # type: ignore[misc]  # the base is only known now
+        def __init__(self) -> None:
+            trt.IProgressMonitor.__init__(self)
+            self.steps: dict[str, int] = {}
+
+        def phase_start(self, phase_name: str, parent_phase: str | None, num_steps: int) -> None:
+            if parent_phase is None:
+                self.steps[phase_name] = num_steps
+                self._tell(phase_name, 0)
+
+        def phase_finish(self, phase_name: str) -> None:
+            if phase_name in self.steps:
+                self._tell(phase_name, self.steps.pop(phase_name), finished=True)
+
+        def step_complete(self, phase_name: str, step: int) -> bool:
+            if phase_name in self.steps:
+                self._tell(phase_name, step + 1)
+            return True  # go on building
+
+        def _tell(self, name: str, done: int, *, finished: bool = False) -> None:
+            of = done if finished else self.steps[name]
+            file.write(json.dumps([name, done, of]) + "\n")
+            file.flush()
+
+    return Progress()
+
+
+def configure(trt: Any, builder: Any, task: BuilderTask) -> Any:
+    """Return the builder's configuration for a task.
+
+    Raises:
+        EngineError: if this version or device lacks what the task asks for.
+    """
     config = builder.create_builder_config()
     # The list of kernels names their types only in this detail.
     config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
     if task.optimization_level is not None:
         config.builder_optimization_level = task.optimization_level
+    if task.workspace is not None:
+        config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, task.workspace << 20)
+    if task.version_compatible:
+        config.set_flag(trt.BuilderFlag.VERSION_COMPATIBLE)
+    if task.hardware_compatible:
+        levels = trt.HardwareCompatibilityLevel
+        # The closer kinship costs less speed; versions before it was there know the wider one only.
+        closest = "SAME_COMPUTE_CAPABILITY" if hasattr(levels, "SAME_COMPUTE_CAPABILITY") else "AMPERE_PLUS"
+        config.hardware_compatibility_level = getattr(levels, closest)
+    if task.dla is not None:
+        _use_dla(trt, builder, config, task.dla)
+    if task.timing_cache is not None:
+        path = Path(task.timing_cache)
+        cache = config.create_timing_cache(path.read_bytes() if path.is_file() else b"")
+        # Times of another device or version are of no use: start anew then.
+        if cache is None or not config.set_timing_cache(cache, False):
+            config.set_timing_cache(config.create_timing_cache(b""), False)
     if task.targets:
         config.num_compute_capabilities = len(task.targets)
         for index, target in enumerate(task.targets):
@@ -156,6 +234,19 @@ def _configuration(trt: Any, builder: Any, task: BuilderTask) -> Any:
             profile.set_shape(shapes.name, shapes.smallest, shapes.typical, shapes.largest)
         config.add_optimization_profile(profile)
     return config
+
+
+def _use_dla(trt: Any, builder: Any, config: Any, core: int) -> None:
+    there = builder.num_DLA_cores
+    if core >= there:
+        raise EngineError(
+            f"deep-learning accelerator {core}",
+            f"{there} of them that TensorRT {trt.__version__} can use here",
+            "Leave out --dla, which Jetson Orin and Xavier have, and versions 11.0 to 11.3 do not support",
+        )
+    config.default_device_type = trt.DeviceType.DLA
+    config.DLA_core = core
+    config.set_flag(trt.BuilderFlag.GPU_FALLBACK)
 
 
 def _answer(trt: Any, log: Any, **found: Any) -> BuilderAnswer:
@@ -195,7 +286,8 @@ def main(folder: Path) -> None:
     trt = load_module(task.flavour)
     with (folder / "log.txt").open("w", encoding="utf-8") as file:
         try:
-            answer = parse_and_build(trt, task, make_log(trt, file), folder / "engine.plan")
+            progress = make_progress(trt, sys.stdout) if task.build else None
+            answer = parse_and_build(trt, task, make_log(trt, file), folder / "engine.plan", progress)
         except EdgedetError as error:
             answer = BuilderAnswer(fault=error.args)
     (folder / "answer.json").write_text(json.dumps(to_json(answer)), encoding="utf-8")

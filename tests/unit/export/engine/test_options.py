@@ -20,6 +20,8 @@ from edgedet.schema import from_json, to_json
         ({"flavour": "tensorrt", "targets": ("sm_87",)}, "builds for the GPU that is there, got sm_87"),
         ({"batch": (0, 4)}, "got 0 to 4"),
         ({"batch": (8, 1)}, "got 8 to 1"),
+        ({"optimization_level": 6}, "got 6"),
+        ({"workspace": 0}, "got 0"),
     ],
 )
 def test_nonsense_is_named(options: dict[str, Any], message: str) -> None:
@@ -30,7 +32,8 @@ def test_nonsense_is_named(options: dict[str, Any], message: str) -> None:
 @pytest.mark.parametrize(
     "value",
     [
-        BuilderTask("a.onnx", "rtx", True, ("sm_86",), 3, (ShapeRange("x", (1, 3), (2, 3), (4, 3)),)),
+        BuilderTask("a.onnx", "rtx", True, ("sm_86",), 3, shapes=(ShapeRange("x", (1, 3), (2, 3), (4, 3)),)),
+        BuilderTask("a.onnx", "tensorrt", True, (), None, 64, "t.cache", True, True, 1),
         BuilderAnswer(
             "1.7", 3, (TensorSpec("y", (-1, 2), "float"),), (UnsupportedNode("n", "O", "why"),), ("e",), ("w",), "list"
         ),

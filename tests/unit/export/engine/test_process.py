@@ -180,6 +180,8 @@ MODULE = """
 import enum, os
 class ILogger:
     Severity = enum.IntEnum("Severity", ["INTERNAL_ERROR", "ERROR", "WARNING", "INFO", "VERBOSE"], start=0)
+class IProgressMonitor:
+    pass
 def init_libnvinfer_plugins(log, namespace):
     log.log(ILogger.Severity.VERBOSE, "about to fall")
     {end}
@@ -204,3 +206,65 @@ def test_a_builder_that_falls_takes_nobody_along(
     monkeypatch.syspath_prepend(tmp_path / "modules")
     with pytest.raises(EngineError, match=message):
         build_engine(path, EngineOptions("tensorrt"))
+
+
+HUNGRY = """
+import enum
+class ILogger:
+    Severity = enum.IntEnum("Severity", ["INTERNAL_ERROR", "ERROR", "WARNING", "INFO", "VERBOSE"], start=0)
+    def __init__(self): pass
+class IProgressMonitor:
+    def __init__(self): pass
+class Flags:
+    STRONGLY_TYPED = 1
+    DETAILED = 2
+    WORKSPACE = 3
+NetworkDefinitionCreationFlag = ProfilingVerbosity = MemoryPoolType = Flags
+__version__ = "0"
+class Network:
+    num_layers = num_outputs = 0
+class OnnxParser:
+    def __init__(self, network, log): pass
+    def parse_from_file(self, path): return True
+class Config:
+    workspace = None
+    def set_memory_pool_limit(self, pool, size): self.workspace = size
+class Builder:
+    def __init__(self, log): self.log = log
+    def create_network(self, flags): return Network()
+    def create_builder_config(self): return Config()
+    def build_serialized_network(self, network, config):
+        print("a line of TensorRT's own")
+        config.progress_monitor.phase_start("Tactics", None, 2)
+        config.progress_monitor.phase_start("inner", "Tactics", 9)
+        config.progress_monitor.step_complete("inner", 0)
+        config.progress_monitor.step_complete("Tactics", 0)
+        config.progress_monitor.phase_finish("Tactics")
+        if config.workspace is None or config.workspace > {limit} << 20:
+            self.log.log(ILogger.Severity.ERROR, "[memory.cpp] Error Code 2: OutOfMemory (Requested size was too much)")
+            return None
+        return b"plan"
+def init_libnvinfer_plugins(log, namespace): pass
+"""
+
+
+@pytest.mark.parametrize(
+    ("limit", "asked", "got"), [(256, None, 256), (4096, None, 4096), (256, 128, 128), (8, None, None), (8, 64, None)]
+)
+def test_a_builder_short_of_memory_is_given_less(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: int, asked: int | None, got: int | None
+) -> None:
+    """A module of TensorRT's name that runs out of memory, in the real process."""
+    path = quantised(tmp_path / "q.onnx", 1)
+    (tmp_path / "modules").mkdir()
+    (tmp_path / "modules/tensorrt.py").write_text(HUNGRY.format(limit=limit))
+    monkeypatch.syspath_prepend(tmp_path / "modules")
+    options = EngineOptions("tensorrt", workspace=asked)
+    if got is None:
+        with pytest.raises(EngineError, match="OutOfMemory"):
+            build_engine(path, options)
+        return
+    steps: list[tuple[str, int, int]] = []
+    engine = build_engine(path, options, lambda *step: steps.append(step))
+    assert engine.plan == b"plan" and engine.workspace == got
+    assert steps[-3:] == [("Tactics", 0, 2), ("Tactics", 1, 2), ("Tactics", 2, 2)]

@@ -1,0 +1,241 @@
+"""From an ONNX file to an engine file with its manifest: build, read back what the builder made of it, seal, write."""
+
+from __future__ import annotations
+
+import datetime
+import hashlib
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import onnx
+from google.protobuf.message import DecodeError
+
+from edgedet.engine_store.manifest import EngineManifest, sha256
+from edgedet.engine_store.trust import Trust, write_engine
+from edgedet.errors import ModelFileError
+from edgedet.export.engine.layers import LayerPrecision, int8_share
+from edgedet.export.engine.options import EngineOptions
+from edgedet.export.engine.process import BuiltEngine, OnProgress, build_engine
+from edgedet.export.onnx_file import load_onnx
+from edgedet.model_spec import ModelSpec
+from edgedet.target import Target
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+__all__ = [
+    "BuildReport",
+    "LayerSummary",
+    "build_file",
+    "options_record",
+    "source_sha256",
+    "summarise_layers",
+]
+
+
+@dataclass(frozen=True)
+class LayerSummary:
+    """What the builder made of a network.
+
+    Attributes:
+        kernels: number of kernels.
+        products: how many of them are convolutions or matrix products, where the time goes.
+        int8_share, half_share, float_share: which part of the products works on 8-bit integers, 16-bit and 32-bit
+            floats, 0..1 each.
+        reformats: kernels that only change a tensor's type or layout: what broke a fusion.
+    """
+
+    kernels: int
+    products: int
+    int8_share: float
+    half_share: float
+    float_share: float
+    reformats: tuple[str, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the summary as a JSON object."""
+        return {
+            "kernels": self.kernels,
+            "products": self.products,
+            "int8_share": round(self.int8_share, 4),
+            "half_share": round(self.half_share, 4),
+            "float_share": round(self.float_share, 4),
+            "reformats": list(self.reformats),
+        }
+
+
+@dataclass(frozen=True, eq=False)
+class BuildReport:
+    """An engine that was built.
+
+    Attributes:
+        path: where it is.
+        manifest: what stands beside it.
+        layers: what the builder made of the network; None where this flavour does not tell.
+        listing: each kernel.
+        warnings: what parser and builder warned of.
+        seconds: that the builder took.
+    """
+
+    path: Path
+    manifest: EngineManifest
+    layers: LayerSummary | None
+    listing: tuple[LayerPrecision, ...]
+    warnings: tuple[str, ...]
+    seconds: float
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the report as a JSON object."""
+        return {
+            "path": str(self.path),
+            "bytes": self.manifest.plan_bytes,
+            "sha256": self.manifest.plan_sha256,
+            "flavour": self.manifest.flavour,
+            "version": self.manifest.version,
+            "target": str(self.manifest.target),
+            "seconds": round(self.seconds, 3),
+            "layers": None if self.layers is None else self.layers.to_json(),
+            "warnings": list(self.warnings),
+        }
+
+
+def build_file(
+    model: Path,
+    engine: Path,
+    options: EngineOptions,
+    target: Target,
+    *,
+    trust: Trust,
+    key: Ed25519PrivateKey | None = None,
+    on_progress: OnProgress | None = None,
+) -> BuildReport:
+    """Build the engine of an ONNX file and write it with its manifest.
+
+    Args:
+        model: the ONNX file.
+        engine: where the engine goes.
+        options: how to build.
+        target: the device that is built for.
+        trust: whose secret seals the engine as this user's.
+        key: what to sign it with, if anything.
+        on_progress: told about the builder's phases.
+
+    Raises:
+        EngineError: if parser or builder refused the network, or crashed.
+        MissingDependencyError: if the flavour is not installed.
+        ModelFileError: if the file is not ONNX.
+        SinkError: if the engine cannot be written.
+    """
+    source = source_sha256(model)
+    built = build_engine(model, options, on_progress)
+    layers = summarise_layers(built.layers) if built.layers else None
+    manifest = EngineManifest(
+        flavour=options.flavour,
+        version=built.version,
+        target=target,
+        plan_sha256=sha256(built.plan),
+        plan_bytes=len(built.plan),
+        source=model.name,
+        source_sha256=source,
+        built=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+        spec=_spec(model),
+        options=options_record(options),
+        report=_record(built, layers),
+    )
+    write_engine(engine, built.plan, manifest, trust, key)
+    return BuildReport(engine, manifest, layers, built.layers, built.warnings, built.seconds)
+
+
+def source_sha256(model: Path) -> str:
+    """Return the SHA-256 of an ONNX file, and of the files with its weights where those are beside it.
+
+    Raises:
+        ModelFileError: if one of them cannot be read.
+    """
+    data = _bytes_of(model)
+    try:
+        tensors = onnx.load_model_from_string(data).graph.initializer
+    except DecodeError as error:
+        raise ModelFileError("an ONNX file", f"'{model}', which cannot be parsed", "Export or copy it again") from error
+    places = {
+        entry.value
+        for tensor in tensors
+        if tensor.data_location == onnx.TensorProto.EXTERNAL
+        for entry in tensor.external_data
+        if entry.key == "location"
+    }
+    whole = hashlib.sha256(data)
+    for place in sorted(places):
+        whole.update(_bytes_of(model.parent / place))
+    return whole.hexdigest()
+
+
+def options_record(options: EngineOptions) -> dict[str, Any]:
+    """Return the options that an engine depends on; where times of kernels are kept is not one of them."""
+    return {
+        "targets": list(options.targets),
+        "batch": None if options.batch is None else list(options.batch),
+        "optimization_level": options.optimization_level,
+        "workspace": options.workspace,
+        "version_compatible": options.version_compatible,
+        "hardware_compatible": options.hardware_compatible,
+        "dla": options.dla,
+    }
+
+
+def summarise_layers(layers: Sequence[LayerPrecision]) -> LayerSummary:
+    """Count a builder's kernels by the types that they work on."""
+    products = [layer for layer in layers if layer.is_product]
+    kinds = Counter(_product_type(layer) for layer in products)
+    count = max(len(products), 1)
+    reformats = tuple(layer.name for layer in layers if _only_reformats(layer))
+    return LayerSummary(
+        kernels=len(layers),
+        products=len(products),
+        int8_share=int8_share(layers),
+        half_share=kinds["half"] / count,
+        float_share=kinds["float"] / count,
+        reformats=reformats,
+    )
+
+
+def _product_type(layer: LayerPrecision) -> str:
+    if layer.is_int8:
+        return "int8"
+    types = {*layer.inputs, *layer.constants}
+    return "half" if types & {"Half", "BFloat16"} else "float"
+
+
+def _only_reformats(layer: LayerPrecision) -> bool:
+    """Tell whether a kernel came from nothing but Q/DQ and casts, one tensor in and one out."""
+    return (
+        not layer.is_product
+        and len(layer.inputs) == len(layer.outputs) == 1
+        and not layer.constants
+        and (not layer.nodes or all("QuantizeLinear" in node or "Cast" in node for node in layer.nodes))
+    )
+
+
+def _record(built: BuiltEngine, layers: LayerSummary | None) -> Mapping[str, Any]:
+    return {
+        "seconds": round(built.seconds, 3),
+        "workspace": built.workspace,
+        "layers": None if layers is None else layers.to_json(),
+        "warnings": list(built.warnings),
+    }
+
+
+def _spec(model: Path) -> dict[str, Any] | None:
+    entries = load_onnx(model).metadata_props
+    spec = ModelSpec.from_metadata({entry.key: entry.value for entry in entries})
+    return None if spec is None else spec.to_json()
+
+
+def _bytes_of(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise ModelFileError("an ONNX file", f"'{path}' ({error.strerror})", "Correct the path") from error
