@@ -163,6 +163,7 @@ def _build(
     if output.suffix == ".onnx":
         raise EngineError("an engine's name for the output", f"'{output}'", "Pass -o NAME.engine")
     target = _target(options)
+    _warn(model, options, target)
     with Progress(console=Console(stderr=True), transient=True, disable=quiet) as progress:
         bars: dict[str, Any] = {}
 
@@ -172,6 +173,15 @@ def _build(
             progress.update(bars[phase], completed=done, total=max(total, done))
 
         return build_file(model, output, options, target, trust=Trust(), key=key, on_progress=show)
+
+
+def _warn(model: Path, options: EngineOptions, target: Target) -> None:
+    from edgedet.export.engine.known_faults import find_faults, installed_version
+    from edgedet.export.onnx_file import load_onnx
+
+    version = installed_version(options.flavour)
+    for fault in find_faults(load_onnx(model), options.flavour, version, target) if version else ():
+        click.echo(f"Warning: {options.flavour} {version}: {fault.what}. {fault.action} ({fault.source})", err=True)
 
 
 def _target(options: EngineOptions) -> Target:
