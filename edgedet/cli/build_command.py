@@ -127,7 +127,7 @@ def command(
 
 def _choose(targets: tuple[str, ...]) -> Literal["tensorrt", "rtx"]:
     """Return TensorRT where it is, else TensorRT-RTX; a build ahead of time is for the latter only."""
-    from edgedet.export.engine.tensorrt import find_module
+    from edgedet.runtime.engines.tensorrt_module import find_module
 
     if targets:
         return "rtx"

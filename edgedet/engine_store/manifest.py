@@ -18,7 +18,23 @@ from edgedet.errors import EngineError, SpecError
 from edgedet.schema import from_json, to_json
 from edgedet.target import Target
 
-__all__ = ["FORMAT", "EngineManifest", "Seals", "Signature", "read_sidecar", "sha256", "sidecar_of"]
+__all__ = [
+    "FLAVOURS",
+    "FORMAT",
+    "EngineManifest",
+    "Flavour",
+    "Seals",
+    "Signature",
+    "read_sidecar",
+    "sha256",
+    "sidecar_of",
+    "sidecar_text",
+]
+
+Flavour = Literal["tensorrt", "rtx"]
+
+FLAVOURS: Mapping[Flavour, str] = {"tensorrt": "TensorRT", "rtx": "TensorRT-RTX"}
+"""Flavour -> its name in words."""
 
 FORMAT = 1
 
@@ -45,7 +61,7 @@ class EngineManifest:
         format: of this file.
     """
 
-    flavour: Literal["tensorrt", "rtx"]
+    flavour: Flavour
     version: str
     target: Target
     plan_sha256: str

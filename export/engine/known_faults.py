@@ -12,7 +12,7 @@ from importlib import metadata
 import onnx
 from packaging.specifiers import SpecifierSet
 
-from edgedet.export.engine.options import Flavour
+from edgedet.engine_store.manifest import Flavour
 from edgedet.target import Target
 
 __all__ = ["FAULTS", "KnownFault", "find_faults", "installed_version"]

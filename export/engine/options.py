@@ -3,20 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
+from edgedet.engine_store.manifest import Flavour
 from edgedet.errors import EngineError, SpecError
 from edgedet.model_spec import TensorSpec
 
-__all__ = ["FLAVOURS", "BuilderAnswer", "BuilderTask", "EngineOptions", "Flavour", "ShapeRange", "UnsupportedNode"]
-
-Flavour = Literal["tensorrt", "rtx"]
-
-FLAVOURS: Mapping[Flavour, str] = {"tensorrt": "TensorRT", "rtx": "TensorRT-RTX"}
-"""Flavour -> its name in words."""
+__all__ = ["BuilderAnswer", "BuilderTask", "EngineOptions", "ShapeRange", "UnsupportedNode"]
 
 
 @dataclass(frozen=True)

@@ -19,14 +19,15 @@ from pathlib import Path
 
 import onnx
 
+from edgedet.engine_store.manifest import FLAVOURS, Flavour
 from edgedet.errors import EngineError
 from edgedet.export.engine.layers import LayerPrecision, read_listing
-from edgedet.export.engine.options import FLAVOURS, BuilderAnswer, BuilderTask, EngineOptions, Flavour
+from edgedet.export.engine.options import BuilderAnswer, BuilderTask, EngineOptions
 from edgedet.export.engine.profile import shape_ranges
-from edgedet.export.engine.tensorrt import find_module
 from edgedet.export.onnx_file import load_onnx
 from edgedet.export.rewrite import Refusal, find_refusals
 from edgedet.model_spec import TensorSpec
+from edgedet.runtime.engines.tensorrt_module import find_module
 from edgedet.schema import from_json, to_json
 
 __all__ = ["BuiltEngine", "OnProgress", "ParseReport", "build_engine", "parse_network"]

@@ -10,8 +10,8 @@ import pytest
 from edgedet.errors import MissingDependencyError
 from edgedet.export.engine.options import EngineOptions
 from edgedet.export.engine.process import BuiltEngine, build_engine, parse_network
-from edgedet.export.engine.tensorrt import find_module
 from edgedet.export.rewrite import hide_initializers, run_passes
+from edgedet.runtime.engines.tensorrt_module import find_module
 
 __all__ = ["LIMITS", "TARGET", "build_or_limit", "is_there", "needs_rtx", "write_rewritten"]
 

@@ -6,8 +6,8 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
+from edgedet.engine_store.manifest import Flavour
 from edgedet.export.engine.known_faults import FAULTS, find_faults, installed_version
-from edgedet.export.engine.options import Flavour
 from edgedet.target import Target
 
 

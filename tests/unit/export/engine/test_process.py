@@ -12,9 +12,10 @@ import pytest
 from engine_builds import TARGET, needs_rtx
 from onnx import TensorProto, helper, numpy_helper
 
+from edgedet.engine_store.manifest import Flavour
 from edgedet.errors import EngineError, MissingDependencyError, ModelFileError
 from edgedet.export.engine.layers import int8_share
-from edgedet.export.engine.options import EngineOptions, Flavour
+from edgedet.export.engine.options import EngineOptions
 from edgedet.export.engine.process import build_engine, parse_network
 
 RTX = EngineOptions("rtx", (TARGET,))

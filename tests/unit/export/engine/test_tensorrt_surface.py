@@ -11,7 +11,8 @@ from tensorrt_surfaces import VERSIONS, load
 
 from edgedet.errors import EngineError
 from edgedet.export.engine.options import BuilderTask, ShapeRange
-from edgedet.export.engine.tensorrt import configure, make_log, make_progress, parse_and_build
+from edgedet.export.engine.tensorrt import configure, make_progress, parse_and_build
+from edgedet.runtime.engines.tensorrt_module import make_log
 
 ANSWERS: dict[str, Any] = {
     "Builder.num_DLA_cores": 2,
