@@ -1,44 +1,53 @@
-"""What INT8 costs: edgedet's quantisation with and without its gate, beside ONNX Runtime's own with its defaults.
+r"""What INT8 costs: edgedet's quantisation with and without its gate, beside other tools on the same pictures.
 
-For each network: the metric in float; points lost when every layer is quantised, with ranges by min-max and with those
-that edgedet chooses; points lost behind the accuracy gate, and what stays in float; the share of the
-multiply-accumulates in INT8, as placed and, where the extra `rtx` is installed, as the TensorRT-RTX builder's own
-listing has it; and points lost by onnxruntime.quantization.quantize_static with its defaults on the same pictures.
+For each network and tool: points of the metric that are lost; how far the answers are from the float network's (see
+`edgedet.export.quantisation.judge.disagreement`), which tells tools apart where 64 pictures leave the metric's last
+point to chance; the products (convolutions, matrix products) left in float; and the share of the multiply-accumulates
+in INT8, as placed and, where the extra `rtx` is installed, by the TensorRT-RTX builder's own listing. Where a tool
+leaves products in float, edgedet is shown with the same ones in float as well. Everybody's network is judged with its
+Q/DQ computed as they stand.
 
-    python benchmarks/quantisation.py --calib coco/train/images --data coco/val yolox_nano.onnx picodet.onnx
+    python benchmarks/quantisation.py --calib coco/train/images --data coco/val yolox_nano.onnx picodet.onnx \
+        --python nncf=ENVIRONMENT/bin/python --python modelopt=ENVIRONMENT/bin/python
 
-Networks are ONNX files that edgedet exported. Without any, it is the digit detector on its own 48 pictures.
+Networks are ONNX files that edgedet exported. Without any, it is the digit detector, calibrated on its own 48 pictures
+and scored on them. Tools that are not installed are left out; `quantisers/` has a file for each.
 """
 
 from __future__ import annotations
 
 import argparse
+import glob
 import importlib.util
 import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import onnx
+from quantisers.arithmetic import listed_in_int8, placed_in_int8, share
+from quantisers.rivals import RIVALS, RivalError, save_feeds
 from report import environment, show, write_report
 from rich.progress import track
 from rich.table import Table
 
 import edgedet
-from edgedet.export.engine.layers import LayerPrecision
-from edgedet.export.engine.options import EngineOptions
-from edgedet.export.engine.process import build_engine
-from edgedet.export.onnx_file import load_onnx, stamp_spec, write_onnx
-from edgedet.export.quantisation.calibration import find_pictures, read_batches
-from edgedet.export.quantisation.graph import index_graph, prepare
-from edgedet.export.quantisation.judge import Judge, Verdict, labelled_judge
-from edgedet.export.quantisation.outcome import QuantisationOutcome
-from edgedet.export.quantisation.placement import find_layers
+from edgedet.export.onnx_file import load_onnx
+from edgedet.export.quantisation.calibration import find_pictures
+from edgedet.export.quantisation.feeding import detector_on
+from edgedet.export.quantisation.graph import prepare
+from edgedet.export.quantisation.judge import SELECTION, Answer, Judge, disagreement, labelled_judge
 from edgedet.export.quantisation.quantise import quantise
 from edgedet.export.quantisation.request import QuantisationRequest
 from edgedet.model_spec import ModelSpec
+from edgedet.runtime.capture import read_image
+from edgedet.runtime.engines.onnxruntime import OnnxRuntimeEngine
 
 ROOT = Path(__file__).resolve().parent.parent
+MAX_DROP = 1.0
+EVERYTHING = 100.0
+"""Points that may be lost where no layer is to return to float."""
 
 
 def main() -> None:
@@ -48,12 +57,17 @@ def main() -> None:
     parser.add_argument("--calib", type=Path, default=ROOT / "examples/digits/images", help="calibration pictures")
     parser.add_argument("--data", type=Path, default=ROOT / "examples/digits", help="labelled pictures")
     parser.add_argument("--count", type=int, default=32, help="calibration pictures")
-    parser.add_argument("--target", choices=["tensorrt", "cpu"], default="tensorrt", help="what Q/DQ are placed for")
+    parser.add_argument(
+        "--python", action="append", default=[], metavar="PACKAGE=PYTHON", help="interpreter that has a tool"
+    )
     parser.add_argument("--json", metavar="FILE", help="write all figures here")
     arguments = parser.parse_args()
+    interpreters = dict(text.split("=", 1) for text in arguments.python)
     with tempfile.TemporaryDirectory() as name:
         networks = arguments.networks or [_digits(Path(name))]
-        rows = [_measure(path, arguments, Path(name)) for path in track(networks, "networks", transient=True)]
+        rows = [
+            _measure(path, arguments, interpreters, Path(name)) for path in track(networks, "networks", transient=True)
+        ]
     _print(rows)
     write_report(arguments.json, {"environment": environment(2), "networks": rows})
 
@@ -63,122 +77,129 @@ def _digits(folder: Path) -> Path:
     return folder / "digits.onnx"
 
 
-def _measure(path: Path, arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
+@dataclass(frozen=True, eq=False)
+class _Examination:
+    """The float network's answers and metric on the labelled pictures."""
+
+    judge: Judge
+    labels: list[Any]
+    answers: list[Answer]
+    value: float
+    folder: Path
+
+    @classmethod
+    def of(cls, model: onnx.ModelProto, judge: Judge, folder: Path) -> _Examination:
+        labels = []
+        for path, sized in judge.labels:
+            height, width = read_image(path).shape[:2]
+            labels.append(sized(width, height))
+        answers = _answers(judge, model)
+        return cls(judge, labels, answers, _score(judge, labels, answers), folder)
+
+    def __call__(self, model: onnx.ModelProto) -> dict[str, Any]:
+        """Return everything about a quantised network."""
+        answers = _answers(self.judge, model)
+        placed = placed_in_int8(model)
+        rtx = importlib.util.find_spec("tensorrt_rtx_bindings") is not None
+        listed = listed_in_int8(model, self.folder) if rtx else None
+        taken = listed if isinstance(listed, dict) else placed
+        return {
+            "loss": round(100 * (self.value - _score(self.judge, self.labels, answers)), 2),
+            "disagreement": round(disagreement(self.answers, answers), 4),
+            "in_float": [node for node, is_int8 in taken.items() if not is_int8],
+            "products": len(placed),
+            "share": share(model, placed),
+            "share_rtx": share(model, listed) if isinstance(listed, dict) else listed,
+        }
+
+
+def _answers(judge: Judge, model: onnx.ModelProto) -> list[Answer]:
+    # As they stand, whoever wrote them: integer kernels round otherwise.
+    engine = OnnxRuntimeEngine(model.SerializeToString(), config={"session.disable_quant_qdq": "1"})
+    engine.select_outputs([output.name for output in judge.spec.outputs])
+    with detector_on(judge.spec, engine, SELECTION) as detector:
+        return [detector(read_image(path)) for path, _ in judge.labels]
+
+
+def _score(judge: Judge, labels: list[Any], answers: list[Answer]) -> float:
+    scores = judge.scoring.score(zip(labels, answers, strict=True), judge.classes, SELECTION.max_detections)
+    return judge.scoring.headline(scores)
+
+
+def _measure(
+    path: Path, arguments: argparse.Namespace, interpreters: Mapping[str, str], folder: Path
+) -> dict[str, Any]:
     model = load_onnx(path)
     spec = ModelSpec.from_metadata({entry.key: entry.value for entry in model.metadata_props})
     assert spec is not None
-    gated = _quantised(model, spec, arguments)
-    judge = labelled_judge(spec, arguments.data)
+    prepared = prepare(model)
+    examine = _Examination.of(prepared, labelled_judge(spec, arguments.data), folder)
+    tools = [*_ours(model, spec, arguments, examine)]
+    place = Path(tempfile.mkdtemp(dir=folder))
+    source, feeds = place / "float.onnx", place / "feeds"
+    feeds.mkdir()
+    onnx.save(prepared, source)
+    save_feeds(prepared, spec, find_pictures(arguments.calib, arguments.count).paths, feeds)
+    for rival in RIVALS:
+        try:
+            tools.append({"tool": rival.name, **examine(rival.quantise(source, feeds, place, interpreters))})
+        except RivalError as error:
+            tools.append({"tool": rival.name, "failed": str(error)})
+            continue
+        if tools[-1]["in_float"]:
+            kept = tuple(glob.escape(node) for node in tools[-1]["in_float"])
+            outcome = quantise(model, spec, _request(arguments, EVERYTHING, kept))
+            tools.append({"tool": f"edgedet, {rival.name}'s layers", **examine(outcome.model)})
     return {
         "network": path.stem,
-        "metric": gated.metric,
-        "float": round(gated.reference.value, 4),
-        "loss_minmax": round(_quantised(model, spec, arguments, method="minmax", max_drop=100.0).loss, 2),
-        "loss_chosen_ranges": round(gated.loss_before, 2),
-        "loss_gated": round(gated.loss, 2),
-        "holds": gated.holds,
-        "method": gated.method,
-        "float_layers": [layer.node for layer in gated.float_layers],
-        "layers": gated.layers,
-        "int8_share": round(gated.int8_share, 4),
-        "int8_share_rtx": _share_in_rtx(gated, spec, folder),
-        "loss_onnxruntime": _loss_of_onnxruntime(path, spec, judge, gated.reference, arguments, folder),
+        "metric": examine.judge.metric,
+        "float": round(examine.value, 4),
+        "pictures": len(examine.labels),
+        "tools": tools,
     }
 
 
-def _quantised(
-    model: onnx.ModelProto,
-    spec: ModelSpec,
-    arguments: argparse.Namespace,
-    **changes: Any,
-) -> QuantisationOutcome:
-    request = QuantisationRequest(
+def _ours(
+    model: onnx.ModelProto, spec: ModelSpec, arguments: argparse.Namespace, examine: _Examination
+) -> Iterator[dict[str, Any]]:
+    for tool, limit in (("edgedet, every layer", EVERYTHING), ("edgedet", MAX_DROP)):
+        outcome = quantise(model, spec, _request(arguments, limit))
+        found = {**examine(outcome.model), "method": outcome.method, "holds": outcome.loss <= MAX_DROP}
+        yield {"tool": tool, **found}
+        if found["holds"]:
+            yield from () if tool == "edgedet" else ({"tool": "edgedet", **found},)
+            return
+
+
+def _request(arguments: argparse.Namespace, max_drop: float, keep_float: tuple[str, ...] = ()) -> QuantisationRequest:
+    return QuantisationRequest(
         "int8",
         calib=arguments.calib,
         data=arguments.data,
         calib_count=arguments.count,
-        target=arguments.target,
-        **changes,
+        max_drop=max_drop,
+        keep_float=keep_float,
     )
-    return quantise(model, spec, request)
-
-
-def _share_in_rtx(outcome: QuantisationOutcome, spec: ModelSpec, folder: Path) -> float | None:
-    """Return the share of the multiply-accumulates in the builder's INT8 kernels."""
-    if importlib.util.find_spec("tensorrt_rtx_bindings") is None or outcome.request.target != "tensorrt":
-        return None
-    path = folder / "quantised.onnx"
-    stamp_spec(outcome.model, spec)
-    write_onnx(outcome.model, path)
-    kernels = build_engine(path, EngineOptions("rtx", targets=("sm_86",))).layers
-    layers = {
-        layer.node: layer.multiply_accumulates for layer in find_layers(index_graph(prepare(outcome.float_model)))
-    }
-    in_int8 = {node for kernel in kernels if _is_int8(kernel) for node in kernel.nodes}
-    return round(sum(layers[node] for node in layers if node in in_int8) / sum(layers.values()), 4)
-
-
-def _is_int8(kernel: LayerPrecision) -> bool:
-    return kernel.is_product and kernel.is_int8
-
-
-class _Reader:
-    """The calibration pictures in the form that onnxruntime.quantization asks for."""
-
-    def __init__(self, spec: ModelSpec, paths: tuple[Path, ...]) -> None:
-        self._name = spec.input.name
-        self._tensors = iter(read_batches(spec, paths))
-
-    def get_next(self) -> dict[str, np.ndarray[Any, Any]] | None:
-        """Return the next input, or None at the end."""
-        tensor = next(self._tensors, None)
-        return None if tensor is None else {self._name: tensor}
-
-
-def _loss_of_onnxruntime(
-    path: Path,
-    spec: ModelSpec,
-    judge: Judge,
-    reference: Verdict,
-    arguments: argparse.Namespace,
-    folder: Path,
-) -> float:
-    from onnxruntime.quantization import quantize_static
-
-    target, paths = folder / "onnxruntime.onnx", find_pictures(arguments.calib, arguments.count).paths
-    source = folder / "prepared.onnx"
-    write_onnx(prepare(load_onnx(path)), source)
-    quantize_static(source, target, _Reader(spec, paths))
-    return round(judge(onnx.load(target)).loss(reference), 2)
 
 
 def _print(rows: list[dict[str, Any]]) -> None:
-    table = Table(
-        "network",
-        "float",
-        "min-max",
-        "chosen ranges",
-        "with the gate",
-        "in float",
-        "INT8",
-        "INT8 in RTX",
-        "onnxruntime",
-        box=None,
-        pad_edge=False,
-        header_style="bold",
-    )
+    table = Table("network", "tool", "lost", "apart", "in float", "INT8", "INT8 in RTX", box=None, header_style="bold")
     for row in rows:
-        rtx = row["int8_share_rtx"]
-        table.add_row(
-            row["network"],
-            f"{row['float']:.3f} {row['metric']}",
-            *(f"{row[name]:.2f}" for name in ("loss_minmax", "loss_chosen_ranges", "loss_gated")),
-            f"{len(row['float_layers'])} of {row['layers']}",
-            f"{row['int8_share']:.1%}",
-            "" if rtx is None else f"{rtx:.1%}",
-            f"{row['loss_onnxruntime']:.2f}",
-        )
+        table.add_row(row["network"], f"float: {row['float']:.3f} {row['metric']}")
+        for tool in row["tools"]:
+            table.add_row("", tool["tool"], *(_cells(tool) if "failed" not in tool else (tool["failed"][:60],)))
     show(table)
+
+
+def _cells(tool: dict[str, Any]) -> list[str]:
+    rtx = tool["share_rtx"]
+    return [
+        f"{tool['loss']:.2f}",
+        f"{tool['disagreement']:.3f}",
+        f"{len(tool['in_float'])} of {tool['products']}",
+        f"{tool['share']:.1%}",
+        "" if rtx is None else "refused" if isinstance(rtx, str) else f"{rtx:.1%}",
+    ]
 
 
 if __name__ == "__main__":

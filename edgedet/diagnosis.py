@@ -42,7 +42,11 @@ EXTRAS: Mapping[str, str] = {
     "yolox": "export of YOLOX checkpoints",
     "eval": "edgedet eval",
     "proposals": "R-CNN and Fast R-CNN, for the regions that their networks look at",
+    "report": "edgedet export --html",
+    "cuda": "running on an NVIDIA GPU, through cuda-bindings",
+    "pycuda": "running on an NVIDIA GPU, through pycuda (built with nvcc)",
     "sign": "signed engines (edgedet keygen, build --sign, --key)",
+    "mqtt": "results to an MQTT broker (edgedet run --mqtt)",
     "supervision": "conversion to and from supervision.Detections",
 }
 """Extra of edgedet -> what a user gets from it (the extras for developers are left out)."""

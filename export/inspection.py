@@ -34,11 +34,16 @@ class Arithmetic:
         multiply_accumulates: the sum over the nodes whose shapes are known.
         counted: how many nodes that are.
         not_counted: names of the nodes whose shapes depend on the data or stand in a subgraph.
+        in_int8: multiply-accumulates of the nodes that multiply 8-bit integers: both operands come through Q/DQ, or the
+            operator is one of integers.
+        nodes_in_int8: how many nodes that are.
     """
 
     multiply_accumulates: int
     counted: int
     not_counted: tuple[str, ...]
+    in_int8: int = 0
+    nodes_in_int8: int = 0
 
 
 @dataclass(frozen=True)
@@ -135,7 +140,9 @@ def count_arithmetic(model: onnx.ModelProto, spec: ModelSpec | None = None) -> A
     _fix_input_shapes(inlined, spec)
     inferred = onnx.shape_inference.infer_shapes(inlined, data_prop=True)
     shapes = _known_shapes(inferred.graph)
+    restored = {name for node in inferred.graph.node if node.op_type == "DequantizeLinear" for name in node.output}
     total, counted, unknown = 0, 0, []
+    in_int8: list[int] = []
     for node in inferred.graph.node:
         if node.op_type not in _COUNTERS:
             unknown += [inner.name or inner.op_type for inner in _subgraph_nodes(node) if inner.op_type in _COUNTERS]
@@ -146,7 +153,10 @@ def count_arithmetic(model: onnx.ModelProto, spec: ModelSpec | None = None) -> A
         else:
             total += macs
             counted += 1
-    return Arithmetic(total, counted, tuple(unknown))
+            operands = [node.input[index] for index in _COUNTERS[node.op_type]]
+            if node.op_type in _OF_INTEGERS or restored.issuperset(operands):
+                in_int8.append(macs)
+    return Arithmetic(total, counted, tuple(unknown), sum(in_int8), len(in_int8))
 
 
 def _read_spec(model: onnx.ModelProto) -> tuple[ModelSpec | None, str | None]:
@@ -249,6 +259,9 @@ _COUNTERS: Mapping[str, tuple[int, int]] = {
     "MatMulInteger": (0, 1),
     "QLinearMatMul": (0, 3),
 }
+
+
+_OF_INTEGERS = frozenset({"ConvInteger", "QLinearConv", "MatMulInteger", "QLinearMatMul"})
 
 
 def _multiply_accumulates(node: onnx.NodeProto, shapes: Mapping[str, Sequence[int]]) -> int | None:

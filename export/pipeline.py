@@ -1,4 +1,4 @@
-"""The exporter's recipe: read -> load -> trace -> rewrite -> describe -> verify -> quantise -> write.
+"""The exporter's recipe: read -> load -> trace -> rewrite -> describe -> verify -> quantise -> measure -> write.
 
 Each step takes the state and returns it with its own result, and says in a few words what it did.
 """
@@ -24,6 +24,8 @@ from edgedet.export.families import Family, LoadedModel, choose_family
 from edgedet.export.onnx_file import graph_inputs, graph_outputs, stamp_spec, write_onnx
 from edgedet.export.quantisation.outcome import QuantisationOutcome
 from edgedet.export.quantisation.quantise import Progress, quantise
+from edgedet.export.quantisation.report.measure import Measurements, measure
+from edgedet.export.quantisation.report.page import check_page_packages, write_page
 from edgedet.export.quantisation.request import QuantisationRequest
 from edgedet.export.report import ExportReport, StepReport
 from edgedet.export.request import ExportRequest
@@ -60,6 +62,8 @@ class ExportState:
     spec: ModelSpec | None = None
     differences: tuple[OutputDifference, ...] = ()
     outcome: QuantisationOutcome | None = None
+    measurements: Measurements | None = None
+    refusal: AccuracyGateError | None = None
     output: Path | None = None
     notes: tuple[str, ...] = ()
     progress: Progress | None = None
@@ -73,15 +77,17 @@ Step = Callable[[ExportState], tuple[ExportState, str]]
 
 
 def read_source(state: ExportState) -> tuple[ExportState, str]:
-    """Tell what the file is, and whose; make sure that the results will have a place."""
+    """Tell what the file is, and whose; make sure that the results can be made and will have a place."""
     request = state.request
+    if request.html is not None:
+        check_page_packages()
     source = open_source(request.source)
     output = request.output or _default_output(source.path, request.quantisation)
     if output.exists() and output.samefile(source.path):
         raise ExportError(
             f"another file to write than the source '{source.path}'", "the same one", "Choose it with -o OUT.onnx"
         )
-    for path, flag in ((output, "-o"), (request.report, "--report")):
+    for path, flag in ((output, "-o"), (request.report, "--report"), (request.html, "--html")):
         if path is not None and not os.access(path.parent, os.W_OK):
             raise SinkError(
                 f"a folder to write '{path}' into", "none that can be written", f"Choose another with {flag}"
@@ -171,28 +177,28 @@ def quantise_model(state: ExportState) -> tuple[ExportState, str]:
     if request is None:
         return state, "not asked for"
     outcome = quantise(state.model, state.spec, request, state.progress)
-    if not outcome.holds and not request.force:
-        raise AccuracyGateError(
-            f"a loss of at most {request.max_drop:g} points of {outcome.metric}",
-            f"{outcome.loss:.2f} at best, with {len(outcome.float_layers)} of {outcome.layers} layers in float and "
-            + (
-                f"{outcome.float16_share:.0%} of the arithmetic in FP16"
-                if request.precision == "float16"
-                else f"{outcome.int8_share:.0%} of the arithmetic in INT8"
-            ),
-            "Calibrate on more, and more typical, pictures (--calib), allow more with --max-drop, let more be float "
-            "with --min-int8, or write it all the same with --force",
-        )
     spec = state.spec.replace(precision=request.precision, calibration=outcome.record())
     stamp_spec(outcome.model, spec)
     text = f"{outcome.metric} {outcome.reference.value:.3f} -> {outcome.verdict.value:.3f}"
-    notes = (*state.notes, *outcome.notes)
-    return state.to(model=outcome.model, spec=spec, outcome=outcome, notes=notes), text
+    return state.to(spec=spec, outcome=outcome, notes=(*state.notes, *outcome.notes)), text
+
+
+def measure_model(state: ExportState) -> tuple[ExportState, str]:
+    """Measure the float network and the quantised one side by side; from here on the latter is the model."""
+    outcome = state.outcome
+    if outcome is None:
+        return state, "not asked for"
+    assert state.model is not None and state.spec is not None
+    measured = measure(state.model, outcome, state.spec, state.progress or (lambda _what, _done, _of: None))
+    text = f"{measured.size / measured.float_size:.2f} of the size, {measured.latency.speedup:.2f}x as fast on a CPU"
+    return state.to(model=outcome.model, measurements=measured, refusal=outcome.refusal()), text
 
 
 def write_model(state: ExportState) -> tuple[ExportState, str]:
-    """Write the ONNX file."""
+    """Write the ONNX file, unless it lost more than it may."""
     assert state.model is not None and state.output is not None
+    if state.refusal is not None:
+        return state, "nothing: the accuracy gate refused it"
     write_onnx(state.model, state.output)
     return state, f"'{state.output}', {state.output.stat().st_size / 1e6:.2f} MB"
 
@@ -205,6 +211,7 @@ STEPS: tuple[tuple[str, Step], ...] = (
     ("describe", describe_model),
     ("verify", verify_model),
     ("quantise", quantise_model),
+    ("measure", measure_model),
     ("write", write_model),
 )
 """The recipe, in order."""
@@ -213,7 +220,7 @@ STEPS: tuple[tuple[str, Step], ...] = (
 def run_export(
     request: ExportRequest, on_step: Callable[[str], None] | None = None, progress: Progress | None = None
 ) -> ExportReport:
-    """Run every step of an export.
+    """Run every step of an export; where the accuracy gate refuses the network, the report says so.
 
     Args:
         request: what to export and how.
@@ -230,11 +237,11 @@ def run_export(
         start = time.perf_counter()
         state, detail = step(state)
         reports.append(StepReport(name, round(time.perf_counter() - start, 3), detail))
-    assert state.output is not None and state.spec is not None and state.family is not None
+    assert state.output and state.spec and state.family and state.model
     report = ExportReport(
         source=request.source,
         output=state.output,
-        size=state.output.stat().st_size,
+        size=state.model.ByteSize(),
         family=state.family.name,
         spec=state.spec,
         steps=tuple(reports),
@@ -242,9 +249,13 @@ def run_export(
         refusals=state.refusals,
         notes=state.notes,
         outcome=state.outcome,
+        measurements=state.measurements,
+        refusal=state.refusal,
     )
     if request.report is not None:
         report.write(request.report)
+    if request.html is not None:
+        write_page(report, request.html)
     return report
 
 
@@ -274,6 +285,7 @@ def export_model(
     The other arguments are those of `ExportRequest`.
 
     Raises:
+        AccuracyGateError: if the quantised network lost more than it may.
         EdgedetError: of the kind that fits what went wrong; nothing has been written then.
     """
     request = ExportRequest(
@@ -292,7 +304,10 @@ def export_model(
         pictures=None if pictures is None else Path(pictures),
         quantisation=quantisation,
     )
-    return run_export(request)
+    report = run_export(request)
+    if report.refusal is not None:
+        raise report.refusal
+    return report
 
 
 _SUFFIXES: Mapping[str, str] = {"int8": ".int8", "float16": ".fp16", "int8+float16": ".int8"}

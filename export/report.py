@@ -8,7 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from edgedet.atomic_file import atomic_file
+from edgedet.errors import AccuracyGateError
 from edgedet.export.quantisation.outcome import QuantisationOutcome
+from edgedet.export.quantisation.report.figures import class_losses
+from edgedet.export.quantisation.report.measure import Measurements
 from edgedet.export.rewrite import Refusal
 from edgedet.export.verify import OutputDifference
 from edgedet.model_spec import ModelSpec
@@ -31,7 +34,7 @@ class ExportReport:
 
     Attributes:
         source: the file that was exported.
-        output: the ONNX file that was written.
+        output: the ONNX file that was written, or would have been.
         size: its size in bytes.
         family: the family that read the source.
         spec: the ModelSpec in the file's metadata.
@@ -40,6 +43,8 @@ class ExportReport:
         refusals: the nodes that TensorRT will refuse; the file runs on ONNX Runtime all the same.
         notes: choices that the user should know of.
         outcome: what quantisation did; None where it was not asked for.
+        measurements: the float network beside the quantised one; None likewise.
+        refusal: why no model was written: it lost more than it may.
     """
 
     source: Path
@@ -52,6 +57,8 @@ class ExportReport:
     refusals: tuple[Refusal, ...]
     notes: tuple[str, ...]
     outcome: QuantisationOutcome | None = None
+    measurements: Measurements | None = None
+    refusal: AccuracyGateError | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return the report as a JSON object."""
@@ -59,14 +66,20 @@ class ExportReport:
             "source": str(self.source),
             "output": str(self.output),
             "size": self.size,
+            "written": self.refusal is None,
+            "refusal": None if self.refusal is None else str(self.refusal),
             "family": self.family,
             "spec": self.spec.to_json(),
             "steps": [asdict(step) for step in self.steps],
             "differences": [asdict(difference) for difference in self.differences],
             "tensorrt_refuses": [asdict(refusal) for refusal in self.refusals],
             "notes": list(self.notes),
-            **({} if self.outcome is None else {"quantisation": self.outcome.to_json()}),
+            **({} if self.outcome is None else {"quantisation": self._quantisation(self.outcome)}),
         }
+
+    def _quantisation(self, outcome: QuantisationOutcome) -> dict[str, Any]:
+        measured = {} if self.measurements is None else self.measurements.to_json()
+        return {**outcome.to_json(), "class_losses": [item.to_json() for item in class_losses(outcome)], **measured}
 
     def write(self, path: Path) -> None:
         """Write the report as JSON, under a temporary name first.

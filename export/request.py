@@ -10,6 +10,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from edgedet.errors import ExportError
 from edgedet.export.quantisation.request import QuantisationRequest
 from edgedet.model_spec import Task
 
@@ -38,7 +39,11 @@ class ExportRequest:
         fragment: partial ModelSpec that wins over what the family says.
         pictures: folder of real pictures for the comparison with the source; the package's own where None.
         report: JSON file to write the report to.
+        html: HTML page to write about what quantisation did (extra ``report``).
         quantisation: the lower precision that is wanted, or None.
+
+    Raises:
+        ExportError: if a page is wanted without a lower precision.
     """
 
     source: Path
@@ -55,7 +60,14 @@ class ExportRequest:
     fragment: Mapping[str, Any] = field(default_factory=dict)
     pictures: Path | None = None
     report: Path | None = None
+    html: Path | None = None
     quantisation: QuantisationRequest | None = None
+
+    def __post_init__(self) -> None:
+        if self.html is not None and self.quantisation is None:
+            raise ExportError(
+                "--int8 or --fp16, which the page is about", "--html alone", "Say which precision is wanted"
+            )
 
     @property
     def family_name(self) -> str | None:

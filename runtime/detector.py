@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from os import PathLike
 from types import TracebackType
@@ -111,6 +111,10 @@ class Detector(Generic[Answer]):
             padding = np.zeros((batch - len(images), *tensor.shape[1:]), tensor.dtype)
             tensor = np.concatenate([tensor, padding])
         return Prepared(tensor, placements)
+
+    def feeds(self, prepared: Prepared) -> Iterator[tuple[npt.NDArray[np.generic], ...]]:
+        """Yield what `infer` gives the engine, run by run: tensors in the order of the engine's inputs."""
+        yield (prepared.tensor,)
 
     def infer(self, prepared: Prepared) -> RawBatch:
         """Run the engine on a prepared batch."""

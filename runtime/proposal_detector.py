@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -17,14 +16,13 @@ from edgedet.runtime.detector import Detector, Prepared, RawBatch
 from edgedet.runtime.engines.engine import Engine
 from edgedet.runtime.heads.proposal_boxes import check_stage
 from edgedet.runtime.preprocess import Placement, check_image
-from edgedet.runtime.proposals import RegionWarper, proposer_from_spec
+from edgedet.runtime.proposals import Proposer, RegionWarper, proposer_from_spec
 from edgedet.runtime.selection import Selection
 
 __all__ = ["ProposalDetector", "ProposedPicture"]
 
 Image = npt.NDArray[np.uint8]
 FloatArray = npt.NDArray[np.float32]
-Outputs = list[npt.NDArray[Any]]
 
 _CROPS = 32
 """Crops a run where the network takes any number: 19 MB at 224x224."""
@@ -53,13 +51,21 @@ class ProposalDetector(Detector[Detections]):
         spec: how to feed the network and read it.
         engine: what runs it; closed with the detector.
         selection: thresholds and limits.
+        proposer: what proposes regions in place of the method that the spec names.
 
     Raises:
         SpecError: if the spec does not fit the engine's network.
         MissingDependencyError: if the package that makes the proposals is not installed.
     """
 
-    def __init__(self, spec: ModelSpec, engine: Engine, selection: Selection | None = None) -> None:
+    def __init__(
+        self,
+        spec: ModelSpec,
+        engine: Engine,
+        selection: Selection | None = None,
+        *,
+        proposer: Proposer | None = None,
+    ) -> None:
         if spec.proposals is None:
             raise SpecError("a model that wants proposals", f"'{spec.name}' without", "Use a Detector")
         self._proposals = spec.proposals
@@ -67,13 +73,13 @@ class ProposalDetector(Detector[Detections]):
         super().__init__(spec, engine, selection)
         self._step = 1
         self._crops = spec.input.batch or _CROPS
-        self._proposer = proposer_from_spec(spec.proposals)
+        self._proposer = proposer_from_spec(spec.proposals) if proposer is None else proposer
         self._proposer.prepare()
         self._warper = RegionWarper(spec.input, spec.proposals.context)
 
     def with_selection(self, selection: Selection) -> ProposalDetector:
         """Return a detector with other thresholds on the same engine."""
-        return ProposalDetector(self.spec, self.engine, selection)
+        return ProposalDetector(self.spec, self.engine, selection, proposer=self._proposer)
 
     def preprocess(self, images: Sequence[Image]) -> ProposedPicture:
         """Find the regions of one BGR uint8 (H, W, 3) picture, and make the first input tensor of it.
@@ -91,27 +97,38 @@ class ProposalDetector(Detector[Detections]):
         placement = Placement(width, height, 0, 0, width, height)
         return ProposedPicture(self._warper(image, regions[: self._crops]), [placement], image, regions)
 
+    def feeds(self, prepared: Prepared) -> Iterator[tuple[npt.NDArray[np.generic], ...]]:
+        """Yield what the engine is given: the picture with its regions, or batch after batch of its crops."""
+        assert isinstance(prepared, ProposedPicture)
+        if self._proposals.feed == "crops":
+            for crops in self._crop_batches(prepared):
+                yield (self._filled(crops),)
+        else:
+            yield self._with_regions(prepared.tensor, prepared.placements[0].to_input(prepared.regions))
+
     def infer(self, prepared: Prepared) -> RawBatch:
         """Run the engine on all regions; they follow the network's outputs, in the pixels that the head answers in."""
         assert isinstance(prepared, ProposedPicture)
-        if self._proposals.feed == "crops":
-            batches = list(self._run_crops(prepared))
-            outputs = [np.concatenate(parts) for parts in zip(*batches, strict=True)]
-            return RawBatch([*outputs, prepared.regions], prepared.placements)
-        regions = prepared.placements[0].to_input(prepared.regions)
-        outputs = self._run_boxes(prepared.tensor, regions)
+        count, placement = len(prepared.regions), prepared.placements[0]
+        batches = [self.engine.infer(*tensors) for tensors in self.feeds(prepared)]
+        # What a batch was filled up with is at the end.
+        outputs = [np.concatenate(parts)[:count] for parts in zip(*batches, strict=True)]
+        crops = self._proposals.feed == "crops"
+        regions = prepared.regions if crops else placement.to_input(prepared.regions)
         return RawBatch([*outputs, regions], prepared.placements)
 
-    def _run_crops(self, prepared: ProposedPicture) -> Iterator[Outputs]:
-        starts = range(0, len(prepared.regions), self._crops)
-        parts = [prepared.regions[start : start + self._crops] for start in starts]
+    def _crop_batches(self, prepared: ProposedPicture) -> Iterator[npt.NDArray[np.generic]]:
+        following = [
+            prepared.regions[start : start + self._crops]
+            for start in range(self._crops, len(prepared.regions), self._crops)
+        ]
         with ThreadPoolExecutor(1, thread_name_prefix="edgedet-crops") as beside:
             tensor = prepared.tensor
-            for part, following in zip(parts, [*parts[1:], None], strict=True):
-                ahead = None if following is None else beside.submit(self._warper, prepared.image, following)
-                yield [output[: len(part)] for output in self.engine.infer(self._filled(tensor))]
-                if ahead is not None:
-                    tensor = ahead.result()
+            for part in following:
+                ahead = beside.submit(self._warper, prepared.image, part)
+                yield tensor
+                tensor = ahead.result()
+            yield tensor
 
     def _filled(self, crops: npt.NDArray[np.generic]) -> npt.NDArray[np.generic]:
         missing = (self.spec.input.batch or 0) - len(crops)
@@ -119,13 +136,14 @@ class ProposalDetector(Detector[Detections]):
             return crops
         return np.concatenate([crops, np.zeros((missing, *crops.shape[1:]), crops.dtype)])
 
-    def _run_boxes(self, picture: npt.NDArray[np.generic], regions: FloatArray) -> Outputs:
+    def _with_regions(
+        self, picture: npt.NDArray[np.generic], regions: FloatArray
+    ) -> tuple[npt.NDArray[np.generic], ...]:
         rows = regions
         if self._rows > len(regions):
             rows = np.concatenate([regions, np.repeat(regions[:1], self._rows - len(regions), axis=0)])
         by_name = {self._proposals.tensor: rows}
-        tensors = [by_name.get(value.name, picture) for value in self.engine.inputs]
-        return [output[: len(regions)] for output in self.engine.infer(*tensors)]
+        return tuple(by_name.get(value.name, picture) for value in self.engine.inputs)
 
     def _check_stage(self) -> None:
         check_stage(self._head, self.spec.proposals)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import hypothesis
@@ -23,7 +24,17 @@ def pytest_configure(config: pytest.Config) -> None:
     hypothesis.settings.load_profile("edgedet")
     if config.cache is not None:
         os.environ.setdefault("YOLO_CONFIG_DIR", str(config.cache.mkdir("ultralytics")))
+        os.environ.setdefault("MPLCONFIGDIR", str(config.cache.mkdir("matplotlib")))
         load_stand_ins(config.cache.mkdir("cpu_torchvision"))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def user_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A folder for what programs keep for the user; the real one is left alone."""
+    folder = tmp_path_factory.mktemp("cache")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(folder))
+        yield folder
 
 
 @pytest.fixture(scope="session")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -46,6 +47,7 @@ _FILE = click.Path(path_type=Path)
     "--trust", is_flag=True, help="Execute the code in a pickled checkpoint: only for files you made yourself"
 )
 @click.option("--report", type=_FILE, metavar="FILE.json", help="Write the report as JSON")
+@click.option("--html", type=_FILE, metavar="FILE.html", help="Write a page with plots of what --int8 or --fp16 did")
 @click.option(
     "--anchors", type=anchors_file, metavar="FILE.npy|.json", help="Anchor boxes that the file does not carry"
 )
@@ -72,7 +74,9 @@ def command(source: Path | None, list_families: bool, as_json: bool, **options: 
     if as_json:
         click.echo(json.dumps(report.to_json(), indent=2))
     else:
-        _print(report)
+        _print(report, [path for path in (options["report"], options["html"]) if path is not None])
+    if report.refusal is not None:
+        raise report.refusal
 
 
 def _export(source: Path, options: dict[str, Any]) -> ExportReport:
@@ -94,6 +98,7 @@ def _export(source: Path, options: dict[str, Any]) -> ExportReport:
         fragment=options["spec"] or {},
         pictures=options["pictures"],
         report=options["report"],
+        html=options["html"],
         quantisation=options["quantisation"],
     )
     with _Progress() as progress:
@@ -147,7 +152,7 @@ def _list_families(as_json: bool) -> None:
     Console(highlight=False).print(table)
 
 
-def _print(report: ExportReport) -> None:
+def _print(report: ExportReport, pages: Sequence[Path]) -> None:
     from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
@@ -173,12 +178,16 @@ def _print(report: ExportReport) -> None:
         from edgedet.cli.quantisation_tables import print_outcome
 
         console.print()
-        print_outcome(report.outcome, console)
+        print_outcome(report.outcome, report.measurements, console)
     for note in report.notes:
         console.print(f"Note: {escape(note)}", soft_wrap=True)
     console.print()
-    console.print(escape(f"Wrote '{report.output}', {report.size / 1e6:.2f} MB"), soft_wrap=True)
-    console.print(escape(f"Next: edgedet run '{report.output}' --source PICTURE"), soft_wrap=True)
+    if report.refusal is None:
+        console.print(escape(f"Wrote '{report.output}', {report.size / 1e6:.2f} MB"), soft_wrap=True)
+    for path in pages:
+        console.print(escape(f"Wrote '{path}'"), soft_wrap=True)
+    if report.refusal is None:
+        console.print(escape(f"Next: edgedet run '{report.output}' --source PICTURE"), soft_wrap=True)
 
 
 def _print_refusals(console: Console, report: ExportReport) -> None:

@@ -62,6 +62,8 @@ def _print(found: Inspection) -> None:
     sections = [("File", _file(found))]
     if found.spec is not None:
         sections.append(("Spec", _spec(found.spec)))
+        if found.spec.calibration is not None:
+            sections.append(("Quantisation", _quantisation(found.spec.calibration)))
     sections += [("Inputs", _tensors(found.inputs)), ("Outputs", _tensors(found.outputs))]
     sections += [("Operators", ((name, str(count)) for name, count in found.operators.items()))]
     if found.tensorrt_refuses:
@@ -92,6 +94,10 @@ def _file(found: Inspection) -> Iterator[tuple[str, str]]:
     arithmetic = found.arithmetic
     unknown = f", {len(arithmetic.not_counted)} nodes of unknown shape not counted" if arithmetic.not_counted else ""
     yield "Arithmetic", f"{arithmetic.multiply_accumulates / 1e9:.3f} G multiply-accumulates a picture{unknown}"
+    if arithmetic.in_int8:
+        share = arithmetic.in_int8 / arithmetic.multiply_accumulates
+        layers = f"{arithmetic.nodes_in_int8} of {arithmetic.counted} convolutions and matrix products"
+        yield "  in INT8", f"{share:.1%}: {layers}"
 
 
 def _spec(spec: ModelSpec) -> Iterator[tuple[str, str]]:
@@ -106,7 +112,8 @@ def _spec(spec: ModelSpec) -> Iterator[tuple[str, str]]:
     yield "Input", f"{image.width}x{image.height}{free}, {batch}, {image.layout} {image.channels} {image.dtype}"
     yield "  normalise", f"(pixel - {list(image.mean)}) / {list(image.std)}"
     pad = f", pad {image.pad_value}, {image.pad_position}" if image.resize == "letterbox" else ""
-    yield "  resize", image.resize + pad
+    area = ", areas averaged where it shrinks to less than half" if image.downscale == "area" else ""
+    yield "  resize", image.resize + pad + area
     if spec.proposals is not None:
         yield "Proposals", _proposals(spec.proposals)
         for key, value in spec.proposals.parameters.items():
@@ -114,8 +121,43 @@ def _spec(spec: ModelSpec) -> Iterator[tuple[str, str]]:
     yield "Classes", f"{len(spec.class_names)}: {_short(list(spec.class_names))}"
     yield "Family", spec.family or "unknown"
     yield "Precision", spec.precision
-    yield "Calibration", "none" if spec.calibration is None else json.dumps(dict(spec.calibration))
     yield "Source SHA-256", spec.source_sha256 or "unknown"
+
+
+_ENGINES = {"tensorrt": "TensorRT", "cpu": "ONNX Runtime on a CPU"}
+_AGAINST = {"labels": "the labels", "float": "the float network's own answers"}
+
+
+def _quantisation(record: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Say what the exporter recorded; entries that it does not write are shown as they are."""
+    left = dict(record)
+
+    def take(*names: str) -> list[Any] | None:
+        return [left.pop(name) for name in names] if all(name in left for name in names) else None
+
+    if known := take("metric", "against", "float", "quantised", "loss", "max_drop"):
+        metric, against, before, after, loss, limit = known
+        change = f"{_known(loss, '.2f')} points of {metric}, {_known(before, '.4f')} to {_known(after, '.4f')}"
+        yield "Lost", f"{change}; at most {limit:g} were allowed"
+        yield "Scored against", _AGAINST.get(against, str(against))
+    if known := take("int8_share", "float16_share"):
+        in_int8, in_half = known
+        if not in_int8:
+            yield "Arithmetic", f"{in_half:.1%} in FP16"
+        else:
+            yield "Arithmetic", f"{in_int8:.1%} in INT8" + (f", {in_half:.1%} of the rest in FP16" if in_half else "")
+    if known := take("float_layers"):
+        yield "Layers in float", f"{len(known[0])}: {_short(known[0])}" if known[0] else "none"
+    if known := take("target"):
+        yield "Made for", _ENGINES.get(known[0], str(known[0]))
+    if known := take("method", "pictures"):
+        yield "Ranges by", f"{known[0]}, from {known[1]} pictures"
+    for name, value in left.items():
+        yield name, _short(value)
+
+
+def _known(value: float | None, form: str) -> str:
+    return "?" if value is None else format(value, form)
 
 
 def _proposals(proposals: ProposalSpec) -> str:

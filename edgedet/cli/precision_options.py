@@ -14,12 +14,22 @@ from edgedet.errors import ExportError
 if TYPE_CHECKING:
     from edgedet.export.quantisation.request import QuantisationRequest
 
-__all__ = ["precision_options"]
+__all__ = ["METHODS", "cache_options", "calibration_cache", "precision_options"]
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 _FOLDER = click.Path(path_type=Path, exists=True, file_okay=False)
-_METHODS = ("auto", "minmax", "entropy", "percentile", "mse")
+METHODS = ("auto", "minmax", "entropy", "percentile", "mse")
+
+_CACHE_OPTIONS = (
+    click.option(
+        "--calib-cache",
+        type=click.Path(path_type=Path, file_okay=False),
+        metavar="DIR",
+        help="Keep what was measured on the pictures here [default: ~/.cache/edgedet/calibration]",
+    ),
+    click.option("--no-calib-cache", is_flag=True, help="Measure the pictures again, and keep nothing"),
+)
 
 _OPTIONS = (
     click.option("--int8", is_flag=True, help="Quantise to 8-bit integers, within --max-drop"),
@@ -47,7 +57,7 @@ _OPTIONS = (
         help="Engine that the quantised network is for",
     ),
     click.option(
-        "--method", type=click.Choice(_METHODS), default="auto", show_default=True, help="How ranges are chosen"
+        "--method", type=click.Choice(METHODS), default="auto", show_default=True, help="How ranges are chosen"
     ),
     click.option(
         "--calib-count", type=click.IntRange(min=8), metavar="N", help="Calibrate on N of the pictures, evenly spread"
@@ -75,19 +85,48 @@ def precision_options(command: Command) -> Command:
         asked = {name: options.pop(name) for name in _ASKED}
         return command(quantisation=_request(int8, fp16, {**asked, "keep_float": keep_float}), **options)
 
-    for option in reversed(_OPTIONS):
+    for option in reversed((*_OPTIONS, *_CACHE_OPTIONS)):
         run = option(run)
     return run  # type: ignore[return-value]  # click's decorators keep the command's kind, not its exact type
 
 
-_ASKED = ("calib", "data", "max_drop", "target", "method", "calib_count", "min_int8", "force")
+def cache_options(command: Command) -> Command:
+    """Give a command the options that say where statistics of calibration pictures are kept."""
+    for option in reversed(_CACHE_OPTIONS):
+        command = option(command)
+    return command
+
+
+def calibration_cache(given: Path | None, off: bool) -> Path | None:
+    """Return the folder for statistics of calibration pictures; None where none are kept."""
+    if off and given is not None:
+        raise click.UsageError("Pass one of --calib-cache and --no-calib-cache")
+    if off or given is not None:
+        return given
+    from edgedet.export.quantisation.statistics_cache import default_folder
+
+    return default_folder()
+
+
+_ASKED = (
+    "calib",
+    "data",
+    "max_drop",
+    "target",
+    "method",
+    "calib_count",
+    "calib_cache",
+    "no_calib_cache",
+    "min_int8",
+    "force",
+)
 
 
 def _request(int8: bool, fp16: bool, asked: dict[str, Any]) -> QuantisationRequest | None:
     if not (int8 or fp16):
         idle = [
             name
-            for name in ("calib", "data", "calib_count", "keep_float", "force")
+            for name in ("calib", "data", "calib_count", "calib_cache", "no_calib_cache", "keep_float", "force")
             if asked[name] not in (None, (), False)
         ]
         if idle:
@@ -97,4 +136,5 @@ def _request(int8: bool, fp16: bool, asked: dict[str, Any]) -> QuantisationReque
     from edgedet.export.quantisation.request import QuantisationRequest
 
     precision = "int8+float16" if int8 and fp16 else "int8" if int8 else "float16"
+    asked["calib_cache"] = calibration_cache(asked["calib_cache"], asked.pop("no_calib_cache"))
     return QuantisationRequest(precision=precision, **asked)  # type: ignore[arg-type]  # one of the three

@@ -1,8 +1,8 @@
-"""What ``edgedet export --int8`` and ``edgedet sensitivity`` print."""
+"""What ``edgedet export --int8`` and ``--fp16`` print."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from rich.console import Console
@@ -11,31 +11,24 @@ from rich.table import Table
 
 if TYPE_CHECKING:
     from edgedet.export.quantisation.outcome import QuantisationOutcome
-    from edgedet.export.quantisation.sensitivity import LayerHarm
+    from edgedet.export.quantisation.report.measure import Measurements
 
-__all__ = ["print_outcome", "print_ranking"]
+__all__ = ["print_outcome"]
 
 SHOWN = 12
 
 _AGAINST = {"labels": "the labels", "float": "the float network's own answers"}
 
 
-def print_outcome(outcome: QuantisationOutcome, console: Console) -> None:
-    """Print what quantisation cost, how ranges were chosen, and what stays in float."""
-    table = Table("", outcome.metric, "Lost, points", box=None, pad_edge=False, header_style="bold")
-    for column in table.columns[1:]:
-        column.justify = "right"
-    table.add_row("float", f"{outcome.reference.value:.4f}", "")
-    if len(outcome.trials) > 1:
-        first = outcome.trials[0]
-        table.add_row("every layer quantised", f"{first.verdict.value:.4f}", f"{first.loss:.2f}")
-    style = "bold" if outcome.holds else "bold red"
-    table.add_row(outcome.request.precision, f"{outcome.verdict.value:.4f}", f"{outcome.loss:.2f}", style=style)
-    console.print(table)
+def print_outcome(outcome: QuantisationOutcome, measured: Measurements | None, console: Console) -> None:
+    """Print what quantisation cost and brought, how ranges were chosen, and what stays in float."""
+    console.print(_before_and_after(outcome, measured))
     console.print(
         f"Against {_AGAINST[outcome.against]}; at most {outcome.request.max_drop:g} points may be lost", soft_wrap=True
     )
     console.print(_shares(outcome), soft_wrap=True)
+    for text in () if measured is None else _measured(measured):
+        console.print(escape(text), soft_wrap=True)
     for text in outcome.skipped:
         console.print(f"Skipped: {escape(text)}", soft_wrap=True)
     if outcome.float_layers:
@@ -43,16 +36,48 @@ def print_outcome(outcome: QuantisationOutcome, console: Console) -> None:
         console.print(_float_layers(outcome))
 
 
-def print_ranking(ranking: Sequence[LayerHarm], console: Console, limit: int | None = None) -> None:
-    """Print layers with what each costs alone, the most harmful first."""
-    total = max(sum(found.layer.multiply_accumulates for found in ranking), 1)
-    table = Table("Layer", "Operator", "Share", "Disagreement", box=None, pad_edge=False, header_style="bold")
-    for column in table.columns[2:]:
+def _before_and_after(outcome: QuantisationOutcome, measured: Measurements | None) -> Table:
+    """Float and quantised network as two rows, with every layer quantised between them where that was not enough."""
+    from edgedet.export.quantisation.report.figures import figure_pairs
+
+    pairs = figure_pairs(outcome)[:2]
+    names = [*(pair.name for pair in pairs), "Lost, points", "Size", "CPU time of a run"]
+    table = Table("", *names, box=None, pad_edge=False, header_style="bold")
+    for column in table.columns[1:]:
         column.justify = "right"
-    for found in ranking[:limit]:
-        share = found.layer.multiply_accumulates / total
-        table.add_row(escape(found.layer.node), found.layer.operator, f"{share:.2%}", f"{found.harm:.4f}")
-    console.print(table)
+    unknown = ["", ""]
+    costs = (
+        (unknown, unknown)
+        if measured is None
+        else (
+            [f"{measured.float_size / 1e6:.2f} MB", f"{measured.latency.float_ms:.1f} ms"],
+            [f"{measured.size / 1e6:.2f} MB", f"{measured.latency.quantised_ms:.1f} ms"],
+        )
+    )
+    table.add_row("float", *(_figure(pair.float_value) for pair in pairs), "", *costs[0])
+    if len(outcome.trials) > 1:
+        first = outcome.trials[0]
+        row = [_figure(first.verdict.value), *[""] * (len(pairs) - 1), f"{first.loss:.2f}"]
+        table.add_row("every layer quantised", *row)
+    style = "bold" if outcome.holds else "bold red"
+    row = [*(_figure(pair.quantised_value) for pair in pairs), f"{outcome.loss:.2f}", *costs[1]]
+    table.add_row(outcome.request.precision, *row, style=style)
+    return table
+
+
+def _figure(value: float | None) -> str:
+    return "" if value is None else f"{value:.4f}"
+
+
+def _measured(measured: Measurements) -> Iterator[str]:
+    latency = measured.latency
+    yield (f"CPU times: median of {latency.turns} turns of both, {latency.engine}, one thread, {latency.processor}")
+    if measured.builder is not None:
+        builder = measured.builder
+        yield (
+            f"TensorRT-RTX {builder.version} builds {builder.share:.1%} of the multiply-accumulates into INT8 kernels "
+            f"({builder.int8_kernels} of {builder.kernels}), for {builder.target}"
+        )
 
 
 def _shares(outcome: QuantisationOutcome) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -11,14 +11,16 @@ import numpy.typing as npt
 import onnx
 
 from edgedet.errors import ImageError, SourceError
+from edgedet.export.graph import GraphIndex
 from edgedet.export.quantisation.channels import ChannelPower
+from edgedet.export.quantisation.feeding import read_feeds
 from edgedet.export.quantisation.histogram import Histogram
+from edgedet.export.quantisation.pieces import TappedNetwork
 from edgedet.model_spec import ModelSpec
 from edgedet.runtime.capture import PICTURE_SUFFIXES, read_image
 from edgedet.runtime.engines.onnxruntime import OnnxRuntimeEngine
-from edgedet.runtime.preprocess import Preprocessor
 
-__all__ = ["MIN_PICTURES", "CalibrationSet", "Statistics", "collect", "find_pictures", "read_batches"]
+__all__ = ["MIN_PICTURES", "CalibrationSet", "Statistics", "collect", "find_pictures"]
 
 MIN_PICTURES = 8
 
@@ -97,17 +99,6 @@ def find_pictures(folder: Path, count: int | None = None) -> CalibrationSet:
     return CalibrationSet(tuple(usable), tuple(skipped))
 
 
-def read_batches(spec: ModelSpec, paths: Sequence[Path]) -> Iterable[npt.NDArray[np.generic]]:
-    """Yield input tensors, made as the runtime makes them: one picture each, or a network's fixed batch of them."""
-    preprocess = Preprocessor(spec.input)
-    size = spec.input.batch or 1
-    for start in range(0, len(paths), size):
-        images = [read_image(path) for path in paths[start : start + size]]
-        # A last batch that is not full is filled with its own pictures again, which changes no range.
-        filled = [images[index % len(images)] for index in range(size)]
-        yield preprocess(filled)[0]
-
-
 def collect(
     model: onnx.ModelProto,
     spec: ModelSpec,
@@ -118,6 +109,8 @@ def collect(
 ) -> dict[str, Statistics]:
     """Run the float network over pictures and return the statistics of the named tensors.
 
+    Memory does not grow with the pictures, nor much with the number of tensors (see `pieces`).
+
     Args:
         model: a prepared float network.
         spec: how it is fed.
@@ -125,20 +118,16 @@ def collect(
         paths: picture files.
         on_picture: called with how many pictures are done.
     """
-    tapped = onnx.ModelProto()
-    tapped.CopyFrom(model)
-    inputs = {value.name for value in model.graph.input}
-    inside = [name for name in tensors if name not in inputs]
-    del tapped.graph.output[:]
-    tapped.graph.output.extend(onnx.helper.make_empty_tensor_value_info(name) for name in inside)
-    engine = OnnxRuntimeEngine(tapped.SerializeToString())
-    engine.select_outputs(inside)
+    whole = OnnxRuntimeEngine(model.SerializeToString())
+    whole.select_outputs([output.name for output in spec.outputs])
+    feeds, inputs = read_feeds(spec, whole, paths), [value.name for value in whole.inputs]
+    whole.close()
+    network = TappedNetwork(model, GraphIndex(model), tensors)
     statistics = {name: Statistics() for name in tensors}
-    for done, tensor in enumerate(read_batches(spec, paths), start=1):
-        values = dict(zip(inside, engine.infer(tensor), strict=True))
-        for name in tensors:
-            statistics[name].add(np.asarray(values.get(name, tensor), dtype=np.float32))
+    for feed in feeds:
+        for name, values in network.run(dict(zip(inputs, feed.tensors, strict=True))):
+            statistics[name].add(np.asarray(values, dtype=np.float32))
         if on_picture is not None:
-            on_picture(min(done * (spec.input.batch or 1), len(paths)))
-    engine.close()
+            on_picture(feed.pictures)
+    network.close()
     return statistics

@@ -71,6 +71,18 @@ class ChannelPower:
         outside = (_MIDDLES[:, None] - limits) ** 2
         return self._mean(np.where(_MIDDLES[:, None] <= limits, inside, outside))
 
+    def error_each(self, limits: FloatArray, steps: FloatArray) -> FloatArray:
+        """Return the mean squared error of each channel, (C,), with a limit and a step of its own, (C,) each."""
+        inside = np.minimum(_MIDDLES**2, (steps**2 / 12.0)[:, None])
+        outside = (_MIDDLES - limits[:, None]) ** 2
+        errors = np.where(limits[:, None] >= _MIDDLES, inside, outside)
+        return np.asarray((self.counts * errors).sum(axis=1) / max(int(self.counts[0].sum()), 1), dtype=np.float64)
+
+    def largest(self) -> FloatArray:
+        """Return the largest magnitude of each channel, (C,), to half a bin; 0 where all is zero."""
+        last = BINS - 1 - np.argmax(self.counts[:, ::-1] > 0, axis=1)
+        return np.asarray(_MIDDLES[last])
+
     def _mean(self, values: Any) -> FloatArray:
         return np.asarray(self.counts @ values / max(int(self.counts[0].sum()), 1), dtype=np.float64)
 

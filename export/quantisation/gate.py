@@ -37,11 +37,19 @@ class Limits:
 
 @dataclass(frozen=True, eq=False)
 class Trial:
-    """One network that was tried: how many of the most harmful layers were in float, and what it reached."""
+    """One network that was tried.
+
+    Attributes:
+        returned: how many of the most harmful layers were in float.
+        verdict: what it reached.
+        loss: points of the metric that it lost.
+        share: multiply-accumulates that were quantised, 0..1 of those in layers that may be.
+    """
 
     returned: int
     verdict: Verdict
     loss: float
+    share: float
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,6 +94,7 @@ def pass_gate(
     """
     names = frozenset(layer.node for layer in layers)
     trials: list[Trial] = []
+    total = max(sum(layer.multiply_accumulates for layer in layers), 1)
 
     def holds(trial: Trial) -> bool:
         # A figure that is not a number is no proof of anything: it fails this comparison, as it should.
@@ -94,7 +103,8 @@ def pass_gate(
     def attempt(returned: Sequence[LayerHarm]) -> tuple[Trial, onnx.ModelProto]:
         model = build(names - {found.layer.node for found in returned})
         verdict = judge(model)
-        trials.append(Trial(len(returned), verdict, verdict.loss(reference)))
+        share = 1.0 - sum(found.layer.multiply_accumulates for found in returned) / total
+        trials.append(Trial(len(returned), verdict, verdict.loss(reference), share))
         return trials[-1], model
 
     trial, model = attempt(())

@@ -17,7 +17,7 @@ import numpy.typing as npt
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from edgedet.export.quantisation.graph import GraphIndex, Reader, index_graph
+from edgedet.export.graph import GraphIndex, Reader
 from edgedet.export.rewrite import convert_opset
 
 __all__ = ["EXEMPT_INPUTS", "HALF_QDQ_OPSET", "as_half", "raise_opset", "write_half"]
@@ -67,7 +67,7 @@ def write_half(model: onnx.ModelProto, nodes: frozenset[str]) -> onnx.ModelProto
     """
     result = onnx.ModelProto()
     result.CopyFrom(model)
-    graph = index_graph(model)
+    graph = GraphIndex(model)
     types = _assign(graph, nodes)
     _round_scales(result, graph, types)
     edit = _Edit(graph, types, {tensor.name: tensor for tensor in result.graph.initializer})

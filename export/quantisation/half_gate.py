@@ -8,8 +8,8 @@ from pathlib import Path
 
 import onnx
 
+from edgedet.export.graph import GraphIndex
 from edgedet.export.quantisation.gate import Gated, Limits, Score, pass_gate
-from edgedet.export.quantisation.graph import GraphIndex
 from edgedet.export.quantisation.half import write_half
 from edgedet.export.quantisation.half_placement import BETWEEN, HalfPlacement, candidates, place_half
 from edgedet.export.quantisation.half_ranges import measure_magnitudes

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 import onnx
 from onnx import TensorProto
 
-from edgedet.export.quantisation.graph import GraphIndex
+from edgedet.export.graph import GraphIndex
 from edgedet.export.quantisation.half import EXEMPT_INPUTS
 from edgedet.export.quantisation.placement import find_layers
 

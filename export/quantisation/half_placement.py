@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import onnx
 
-from edgedet.export.quantisation.graph import GraphIndex
+from edgedet.export.graph import GraphIndex
 from edgedet.export.quantisation.half import EXEMPT_INPUTS
 from edgedet.export.quantisation.half_operators import (
     LAYERS,

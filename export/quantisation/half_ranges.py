@@ -18,7 +18,7 @@ import numpy.typing as npt
 import onnx
 from onnx import TensorProto, helper
 
-from edgedet.export.quantisation.calibration import read_batches
+from edgedet.export.quantisation.feeding import read_feeds
 from edgedet.export.quantisation.half import as_half
 from edgedet.model_spec import ModelSpec
 from edgedet.runtime.engines.onnxruntime import OnnxRuntimeEngine
@@ -79,12 +79,14 @@ def measure_magnitudes(
     if not found:
         return found
     engine = OnnxRuntimeEngine(_measuring(model, tensors).SerializeToString())
+    engine.select_outputs([output.name for output in spec.outputs])
+    feeds = read_feeds(spec, engine, paths)
     engine.select_outputs(["measured"])
-    for done, batch in enumerate(read_batches(spec, paths), start=1):
-        rows = engine.infer(batch)[0].reshape(-1, 3).astype(np.float64)
+    for feed in feeds:
+        rows = engine.infer(*feed.tensors)[0].reshape(-1, 3).astype(np.float64)
         for name, (largest, squares, errors) in zip(tensors, rows, strict=True):
             found[name].add(float(largest), float(squares), float(errors))
-        on_picture(min(done * (spec.input.batch or 1), len(paths)))
+        on_picture(feed.pictures)
     engine.close()
     return found
 
@@ -122,7 +124,6 @@ def _measuring(model: onnx.ModelProto, tensors: Sequence[str]) -> onnx.ModelProt
         figures = [*([gathered] if gathered else []), *(f"{name}_{part}" for part in ("largest", "squares", "errors"))]
         gathered = f"{name}_measured" if name != tensors[-1] else "measured"
         result.graph.node.append(helper.make_node("Concat", figures, [gathered], axis=0))
-    del result.graph.output[:]
     result.graph.output.append(helper.make_tensor_value_info("measured", TensorProto.FLOAT, [3 * len(tensors), 1]))
     return result
 

@@ -21,13 +21,14 @@ from edgedet.dataset.coco_panoptic import LabelledSegment, PanopticLabels
 from edgedet.dataset.labelled_set import LabelledImage
 from edgedet.dataset.semantic import SemanticLabels
 from edgedet.errors import SourceError
+from edgedet.export.quantisation.feeding import detector_on
 from edgedet.export.quantisation.half_arithmetic import has_half, round_everywhere
 from edgedet.maps import ClassMap, PanopticMap
 from edgedet.model_spec import ModelSpec
 from edgedet.results import Detections
 from edgedet.runtime.capture import read_image
 from edgedet.runtime.detector import Detector
-from edgedet.runtime.engines.onnxruntime import OnnxRuntimeEngine
+from edgedet.runtime.engines.onnxruntime import AS_WRITTEN, OnnxRuntimeEngine
 from edgedet.runtime.selection import Selection
 from edgedet.scoring import SCORINGS, Scores, Scoring
 
@@ -36,10 +37,12 @@ __all__ = [
     "Judge",
     "Verdict",
     "disagreement",
-    "engine_as_written",
+    "has_unsigned_activations",
     "labelled_judge",
     "own_judge",
     "run_network",
+    "target_detector",
+    "target_engine",
 ]
 
 Answer = Detections | ClassMap | PanopticMap
@@ -100,7 +103,7 @@ class Judge:
         return Verdict(self.scoring.headline(scores), scores)
 
     def _pairs(self, model: onnx.ModelProto) -> Iterator[tuple[Any, Answer]]:
-        with _detector(self.spec, model) as detector:
+        with target_detector(self.spec, model) as detector:
             for path, sized in self.labels:
                 image = read_image(path)
                 yield sized(image.shape[1], image.shape[0]), detector(image)
@@ -143,7 +146,7 @@ def own_judge(spec: ModelSpec, model: onnx.ModelProto, paths: Sequence[Path]) ->
 
 def run_network(spec: ModelSpec, model: onnx.ModelProto, paths: Sequence[Path]) -> list[Answer]:
     """Return a network's answers on pictures."""
-    with _detector(spec, model) as detector:
+    with target_detector(spec, model) as detector:
         return [detector(read_image(path)) for path in paths]
 
 
@@ -151,26 +154,38 @@ def disagreement(reference: Sequence[Answer], answers: Sequence[Answer]) -> floa
     """Return how far two networks' answers on the same pictures lie apart, 0 (the same) to 1.
 
     Detections: each of the reference's, weighted by its score, is held against the box of the same class that fits it
-    best; what is lost is one minus the product of their IoU and of the ratio of their scores. Maps: the share of pixels
-    with another class.
+    best; what is lost is one minus the product of their IoU, of the ratio of their scores and of the IoU of their masks
+    where there are any. Maps: the share of pixels with another class.
     """
     parts = [_apart(a, b) for a, b in zip(reference, answers, strict=True)]
     total = sum(weight for _, weight in parts)
     return sum(lost for lost, _ in parts) / total if total else 0.0
 
 
-def engine_as_written(spec: ModelSpec, model: onnx.ModelProto) -> OnnxRuntimeEngine:
-    """Return an engine that computes what a file says, in float16 as well, for the outputs that the spec names."""
-    # Q/DQ are computed as they stand: kernels that fuse them round otherwise on processors without VNNI, and would
-    # make a network that TensorRT runs look worse than it is.
+def target_engine(
+    spec: ModelSpec, model: onnx.ModelProto, *, outputs: Sequence[str] | None = None, threads: int | None = None
+) -> OnnxRuntimeEngine:
+    """Return an engine that computes what a network's own engine does, for the outputs that the spec names, or others.
+
+    Bytes without a sign are what ONNX Runtime runs on a CPU, so its integer kernels judge that flavour. What TensorRT
+    runs is computed as it is written, in float16 as well: there integer kernels would only round otherwise.
+    """
     exact = round_everywhere(model) if has_half(model) else model
-    engine = OnnxRuntimeEngine(exact.SerializeToString(), config={"session.disable_quant_qdq": "1"})
-    engine.select_outputs([output.name for output in spec.outputs])
+    config = {} if has_unsigned_activations(model) else AS_WRITTEN
+    engine = OnnxRuntimeEngine(exact.SerializeToString(), config=config, threads=threads)
+    engine.select_outputs([output.name for output in spec.outputs] if outputs is None else outputs)
     return engine
 
 
-def _detector(spec: ModelSpec, model: onnx.ModelProto) -> Detector[Any]:
-    return Detector(spec, engine_as_written(spec, model), SELECTION)
+def has_unsigned_activations(model: onnx.ModelProto) -> bool:
+    """Tell whether a network quantises activations to uint8, as the flavour for ONNX Runtime does."""
+    unsigned = {tensor.name for tensor in model.graph.initializer if tensor.data_type == onnx.TensorProto.UINT8}
+    return any(node.op_type == "QuantizeLinear" and unsigned.intersection(node.input[2:]) for node in model.graph.node)
+
+
+def target_detector(spec: ModelSpec, model: onnx.ModelProto) -> Detector[Any]:
+    """Return a detector on a network's `target_engine`."""
+    return detector_on(spec, target_engine(spec, model), SELECTION)
 
 
 def _always(label: Any) -> Callable[[int, int], Any]:
@@ -231,4 +246,13 @@ def _detections_apart(reference: Detections, answer: Detections) -> tuple[float,
     iou = shared / np.maximum(areas[0][:, None] + areas[1][None] - shared, 1e-9)
     ratio = chosen.score[:, None] / np.maximum(answer.score[None], 1e-9)
     alike = iou * np.minimum(ratio, 1 / np.maximum(ratio, 1e-9)) * (chosen.class_id[:, None] == answer.class_id[None])
-    return weight - float((chosen.score * alike.max(axis=1)).sum()), weight
+    best, kept = alike.argmax(axis=1), alike.max(axis=1)
+    if chosen.masks is not None and answer.masks is not None:
+        pairs = enumerate(best.tolist())
+        kept = kept * [_mask_iou(chosen.masks.bitmap(a), answer.masks.bitmap(b)) for a, b in pairs]
+    return weight - float((chosen.score * kept).sum()), weight
+
+
+def _mask_iou(a: npt.NDArray[np.bool_], b: npt.NDArray[np.bool_]) -> float:
+    union = np.count_nonzero(a | b)
+    return np.count_nonzero(a & b) / union if union else 1.0

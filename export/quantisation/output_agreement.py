@@ -18,8 +18,8 @@ import numpy.typing as npt
 import onnx
 
 from edgedet.export.object_pairs import pair_objects
-from edgedet.export.quantisation.calibration import read_batches
-from edgedet.export.quantisation.judge import Verdict, engine_as_written
+from edgedet.export.quantisation.feeding import Feed, read_feeds
+from edgedet.export.quantisation.judge import Verdict, target_engine
 from edgedet.export.verify import SMALLEST_SCALE, split_quantities
 from edgedet.model_spec import ModelSpec
 from edgedet.runtime.heads import ClassMapHead, Head, head_from_spec
@@ -58,13 +58,13 @@ class OutputJudge:
 
     Attributes:
         spec: how the networks are fed and read.
-        batches: input tensors.
+        feeds: what the networks are given, run by run.
         expected: the float network's outputs for each.
-        images: pictures in the batches.
+        images: pictures that the feeds are of.
     """
 
     spec: ModelSpec
-    batches: Sequence[Array]
+    feeds: Sequence[Feed]
     expected: Sequence[list[Array]]
     images: int
 
@@ -76,7 +76,7 @@ class OutputJudge:
         start = time.perf_counter()
         head = head_from_spec(self.spec.head)
         worst = {output.name: 0.0 for output in self.spec.outputs}
-        for expected, got in zip(self.expected, _run(self.spec, model, self.batches), strict=True):
+        for expected, got in zip(self.expected, _run(self.spec, model, self.feeds), strict=True):
             for name, difference in zip(worst, _differences(head, expected, got), strict=True):
                 worst[name] = max(worst[name], difference)
         scores = OutputScores(self.images, time.perf_counter() - start, worst)
@@ -85,14 +85,16 @@ class OutputJudge:
 
 def output_judge(spec: ModelSpec, model: onnx.ModelProto, paths: Sequence[Path]) -> OutputJudge:
     """Return the judge by a float network's outputs on pictures."""
-    batches = list(read_batches(spec, paths))
-    return OutputJudge(spec, batches, _run(spec, model, batches), len(paths))
+    engine = target_engine(spec, model)
+    feeds = list(read_feeds(spec, engine, paths))
+    engine.close()
+    return OutputJudge(spec, feeds, _run(spec, model, feeds), len(paths))
 
 
-def _run(spec: ModelSpec, model: onnx.ModelProto, batches: Sequence[Array]) -> list[list[Array]]:
-    engine = engine_as_written(spec, model)
+def _run(spec: ModelSpec, model: onnx.ModelProto, feeds: Sequence[Feed]) -> list[list[Array]]:
+    engine = target_engine(spec, model)
     try:
-        return [engine.infer(batch) for batch in batches]
+        return [engine.infer(*feed.tensors) for feed in feeds]
     finally:
         engine.close()
 

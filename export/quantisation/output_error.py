@@ -14,15 +14,15 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 
+from edgedet.export.graph import GraphIndex
 from edgedet.export.quantisation.calibration import Statistics
-from edgedet.export.quantisation.graph import GraphIndex
 from edgedet.export.quantisation.ranges import Range, Scheme, choose_range
 
-__all__ = ["least_output_error"]
+__all__ = ["SHRINKS", "least_output_error", "squared_weights"]
 
 FloatArray = npt.NDArray[np.float64]
 
-_SHRINKS = 2.0 ** (-np.arange(0, 57) / 8.0)
+SHRINKS = 2.0 ** (-np.arange(0, 57) / 8.0)
 """Shares of the largest magnitude that are tried, down to a hundredth and less."""
 
 
@@ -37,13 +37,13 @@ def least_output_error(
         readers: the nodes that read it quantised.
         scheme: how it is quantised.
     """
-    squares = [square for node in readers if (square := _squares(graph, node)) is not None]
+    squares = [square for node in readers if (square := squared_weights(graph, node)) is not None]
     if found.channels is None or found.histogram.width == 0.0:
         return choose_range(found.histogram, "mse", scheme)
     channels = len(found.channels.counts)
     squares = [square for square in squares if square.shape[1] == channels] or [np.eye(channels)]
     full = choose_range(found.histogram, "minmax", scheme)
-    limits = full.largest * _SHRINKS
+    limits = full.largest * SHRINKS
     spans = [Range(max(full.low, -limit), min(full.high, limit)) for limit in limits]
     steps = np.array([_step(span, scheme) for span in spans])
     errors, power = found.channels.error(limits, steps), found.channels.power()
@@ -63,7 +63,7 @@ def _step(span: Range, scheme: Scheme) -> float:
     return span.largest / 127.0 if scheme == "symmetric" else (span.high - span.low) / 255.0
 
 
-def _squares(graph: GraphIndex, node: onnx.NodeProto) -> FloatArray | None:
+def squared_weights(graph: GraphIndex, node: onnx.NodeProto) -> FloatArray | None:
     """Return the squared weights from each input channel to each output channel, (out, in)."""
     if len(node.input) < 2 or node.input[1] not in graph.weights:
         return None

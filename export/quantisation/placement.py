@@ -2,8 +2,8 @@
 
 TensorRT runs a node in INT8 when its inputs come through Q/DQ, fuses what follows a convolution into it, and moves Q/DQ
 across operators that only move values; so Q/DQ stand on the inputs of the arithmetic alone, and on both sides of a
-residual sum, where a float input would break the fusion. ONNX Runtime's CPU provider needs Q/DQ on the outputs too, and
-has integer kernels for a list of further operators; between two of them a tensor must not return to float.
+residual sum, where a float input would break the fusion. ONNX Runtime's CPU provider needs Q/DQ on the outputs too:
+see `cpu_placement`.
 """
 
 from __future__ import annotations
@@ -18,10 +18,11 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 
-from edgedet.export.quantisation.graph import GraphIndex, Reader
+from edgedet.export.graph import GraphIndex, Reader
+from edgedet.export.quantisation.cpu_placement import ABSORBED, CpuPlacement, place_for_cpu, reason_for_float
 from edgedet.export.quantisation.ranges import Scheme
 
-__all__ = ["SCHEMES", "Layer", "Placement", "Target", "find_layers", "place"]
+__all__ = ["REGIONS", "SCHEMES", "Layer", "Placement", "Target", "find_layers", "place"]
 
 Target = Literal["tensorrt", "cpu"]
 
@@ -48,30 +49,11 @@ WEIGHTED: Mapping[str, Axis] = {
 }
 """Operators with weights as their second input -> the axis of the output channels there; None for one scale in all."""
 
-CPU_OPERATORS = frozenset(
-    [
-        "Add",
-        "Mul",
-        "Sigmoid",
-        "LeakyRelu",
-        "Concat",
-        "MaxPool",
-        "AveragePool",
-        "GlobalAveragePool",
-        "Resize",
-        "Reshape",
-        "Transpose",
-        "Squeeze",
-        "Unsqueeze",
-        "Split",
-        "Slice",
-        "Gather",
-    ]
-)
-"""Further operators that ONNX Runtime runs on 8-bit integers on a CPU."""
 
-ABSORBED = frozenset({"Relu", "Clip"})
-"""What the integers' own range does after a convolution, so that no Q/DQ stands between the two."""
+REGIONS = 300
+"""Regions of a picture that the arithmetic of a network is counted with where it takes any number of them."""
+
+_MOVING = frozenset({"Flatten", "Reshape", "Squeeze", "Transpose", "Unsqueeze"})
 
 
 @dataclass(frozen=True)
@@ -81,7 +63,7 @@ class Layer:
     Attributes:
         node: its name.
         operator: its operator.
-        multiply_accumulates: of one picture; 0 where shapes are unknown.
+        multiply_accumulates: of one run with one picture or the network's fixed batch; 0 where shapes are unknown.
         reason: why it stays in float whatever the accuracy; empty where it may be quantised.
     """
 
@@ -99,27 +81,30 @@ class Placement:
         target: for which engine.
         activations: tensor -> the inputs that read it through Q/DQ; None for all of them.
         weights: node -> the axis along which its weights have a scale each; None for one scale in all.
+        cpu: which scales are shared, and what is computed on integers between layers; None for TensorRT.
     """
 
     target: Target
     activations: Mapping[str, frozenset[Reader] | None] = field(default_factory=dict)
     weights: Mapping[str, int | None] = field(default_factory=dict)
+    cpu: CpuPlacement | None = None
 
 
-def find_layers(graph: GraphIndex, keep_float: Sequence[str] = ()) -> list[Layer]:
+def find_layers(graph: GraphIndex, keep_float: Sequence[str] = (), target: Target = "tensorrt") -> list[Layer]:
     """List the nodes that multiply activations with weights, in the graph's order.
 
     Args:
         graph: a prepared graph.
         keep_float: patterns (as in a shell) of the names of nodes that the user wants in float.
+        target: for which engine; on a CPU some layers are no faster with integers.
     """
-    layers = []
+    layers, shapes = [], _shapes_of_one_run(graph.model)
     for node in graph.nodes.values():
         if node.op_type in WEIGHTED and len(node.input) > 1 and node.input[1] in graph.weights:
-            reason = _reason(graph, node)
+            reason = _reason(graph, node) or (reason_for_float(graph, node) if target == "cpu" else "")
             if not reason and any(fnmatch.fnmatchcase(node.name, pattern) for pattern in keep_float):
                 reason = "asked for with --keep-float"
-            layers.append(Layer(node.name, node.op_type, _arithmetic(graph, node), reason))
+            layers.append(Layer(node.name, node.op_type, _arithmetic(graph, node, shapes), reason))
     return layers
 
 
@@ -133,8 +118,10 @@ def place(graph: GraphIndex, target: Target, quantised: frozenset[str]) -> Place
     """
     nodes = [graph.nodes[name] for name in graph.nodes if name in quantised]
     weights = {node.name: WEIGHTED[node.op_type](node) for node in nodes}
-    activations = _inputs_only(graph, nodes) if target == "tensorrt" else _both_ends(graph, nodes)
-    return Placement(target, activations, weights)
+    if target == "tensorrt":
+        return Placement(target, _inputs_only(graph, nodes), weights)
+    found = place_for_cpu(graph, nodes)
+    return Placement(target, dict.fromkeys(found.tensors), weights, found)
 
 
 def _inputs_only(graph: GraphIndex, nodes: Sequence[onnx.NodeProto]) -> dict[str, frozenset[Reader] | None]:
@@ -164,71 +151,57 @@ def _leads_to(graph: GraphIndex, tensor: str, quantised: frozenset[str]) -> bool
     return any(node.op_type in ABSORBED and node.output[0] in quantised for node in graph.read_by(tensor))
 
 
-def _both_ends(graph: GraphIndex, nodes: Sequence[onnx.NodeProto]) -> dict[str, frozenset[Reader] | None]:
-    tensors: set[str] = set()
-    for node in nodes:
-        tensors |= {node.input[0], _end(graph, node)}
-    # From the layers outwards: an operator with an integer kernel joins as soon as all that it reads is quantised, so
-    # that no tensor goes to float and back between two layers.
-    for node in graph.nodes.values():
-        if node.op_type in CPU_OPERATORS:
-            read = [name for name in node.input[: _data_inputs(node)] if name and name not in graph.weights]
-            if read and all(name in tensors for name in read) and _feeds(graph, node, tensors):
-                tensors |= {name for name in node.output if name in graph.floats}
-    return dict.fromkeys(sorted(name for name in tensors if name in graph.floats), None)
-
-
-def _feeds(graph: GraphIndex, node: onnx.NodeProto, tensors: set[str]) -> bool:
-    """Tell whether a quantised tensor, or another operator with an integer kernel, comes after a node."""
-    return any(
-        reader.op_type in CPU_OPERATORS or reader.op_type in WEIGHTED or name in tensors
-        for name in node.output
-        for reader in graph.read_by(name)
-    )
-
-
-def _end(graph: GraphIndex, node: onnx.NodeProto) -> str:
-    """Return what a layer makes, after the activation function that its integers absorb."""
-    name = node.output[0]
-    readers = graph.read_by(name)
-    alone = len(readers) == 1 and len(graph.readers[name]) == 1 and name not in graph.outputs
-    return str(readers[0].output[0] if alone and readers[0].op_type in ABSORBED else name)
-
-
-def _data_inputs(node: onnx.NodeProto) -> int:
-    """Return how many of a node's first inputs are activations; the others are shapes and indices."""
-    return len(node.input) if node.op_type in ("Add", "Mul", "Concat") else 1
-
-
 def _reason(graph: GraphIndex, node: onnx.NodeProto) -> str:
     if node.input[0] in graph.weights:
         return "multiplies constants"
     if node.input[0] not in graph.floats:
         return "its input is not known to be float32"
     weight = graph.weight(node.input[1])
-    if _is_expectation(node, weight):
-        return "expectation over a distribution of distances (DFL)"
+    if _is_expectation(graph, node, weight):
+        return "expectation over a distribution, of distances (DFL) or places, say"
     if not np.isfinite(weight).all():
         return "weights that are not finite"
     return ""
 
 
-def _is_expectation(node: onnx.NodeProto, weight: npt.NDArray[np.float32]) -> bool:
-    """Tell whether a layer computes sum(i * p_i), as distribution focal loss does (Li et al. 2020)."""
+def _is_expectation(graph: GraphIndex, node: onnx.NodeProto, weight: npt.NDArray[np.float32]) -> bool:
+    """Tell whether a layer computes sum(v_i * p_i): values known beforehand, under probabilities.
+
+    Distribution focal loss does so with distances (Li et al. 2020), a localiser with places. What comes out is no finer
+    than the probabilities are, and 8 bits of those are a hundredth of the picture.
+    """
+    if _is_distribution(graph, node.input[0]):
+        return True
     steps = weight.ravel()
     rising = steps.size >= 4 and bool(np.allclose(np.diff(steps), steps[1] - steps[0]) and steps[0] == 0)
     return rising and (weight.shape[0] == 1 if node.op_type == "Conv" else weight.shape[-1] == 1)
 
 
-def _arithmetic(graph: GraphIndex, node: onnx.NodeProto) -> int:
-    weight = graph.weights[node.input[1]].dims
-    made, read = graph.shapes.get(node.output[0], ()), graph.shapes.get(node.input[0], ())
-    if node.op_type == "ConvTranspose":
-        places, each = read[2:], math.prod(weight)
-    elif node.op_type == "Conv":
-        places, each = made[2:], math.prod(weight)
-    else:
-        places, each = made[1:-1] if node.op_type == "MatMul" else (), math.prod(weight)
+def _is_distribution(graph: GraphIndex, name: str) -> bool:
+    maker = graph.maker_of(name)
+    while maker is not None and maker.op_type in _MOVING:
+        maker = graph.maker_of(maker.input[0])
+    return maker is not None and maker.op_type == "Softmax"
+
+
+def _shapes_of_one_run(model: onnx.ModelProto) -> Mapping[str, tuple[int, ...]]:
+    """Return the shapes of a network that is given one picture, so that what it looks at many times counts as often."""
+    one = onnx.ModelProto()
+    one.CopyFrom(model)
+    for value in one.graph.input:
+        shape = value.type.tensor_type.shape
+        if shape.dim and not shape.dim[0].dim_value:
+            shape.dim[0].dim_value = 1 if len(shape.dim) == 4 else REGIONS
+    for value in one.graph.output:
+        value.type.tensor_type.ClearField("shape")
+    del one.graph.value_info[:]
+    return GraphIndex(one).shapes
+
+
+def _arithmetic(graph: GraphIndex, node: onnx.NodeProto, shapes: Mapping[str, tuple[int, ...]]) -> int:
+    each = math.prod(graph.weights[node.input[1]].dims)
+    made, read = shapes.get(node.output[0], ()), shapes.get(node.input[0], ())
+    places = {"Conv": (*made[:1], *made[2:]), "ConvTranspose": (*read[:1], *read[2:])}.get(node.op_type, made[:-1])
     return each * math.prod(places) if all(size > 0 for size in places) and (made or read) else 0
 
 

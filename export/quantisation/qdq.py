@@ -11,7 +11,9 @@ import numpy.typing as npt
 import onnx
 from onnx import helper, numpy_helper
 
-from edgedet.export.quantisation.graph import GraphIndex, Reader
+from edgedet.export.graph import GraphIndex, Reader
+from edgedet.export.quantisation.cpu_placement import Gate
+from edgedet.export.quantisation.cpu_ranges import settle
 from edgedet.export.quantisation.placement import SCHEMES, Placement
 from edgedet.export.quantisation.ranges import Quantiser, Range, quantiser
 from edgedet.export.quantisation.weights import QuantisedWeight, bias_shift, quantise_weight
@@ -34,6 +36,10 @@ class _Edit:
     """Tensor -> nodes that stand right after its maker ("" for the graph's inputs)."""
     renamed: dict[Reader, str]
     """Input of a node -> the tensor that it reads from now on."""
+    made: dict[str, str]
+    """Tensor -> the name under which its node makes it from now on."""
+    removed: set[str]
+    """Nodes in whose place others stand."""
 
     def constant(self, name: str, value: npt.NDArray[np.generic]) -> str:
         self.weights.append(numpy_helper.from_array(value, name))
@@ -55,12 +61,21 @@ def insert_qdq(
         ranges: tensor -> range, for all activations of the placement.
         means: tensor -> mean of each channel; tensors may be absent.
     """
-    edit = _Edit([], {}, {}, {})
+    edit = _Edit([], {}, {}, {}, {}, set())
+    used = _quantisers(placement, ranges)
     for name, readers in placement.activations.items():
-        _add_activation(edit, graph, name, readers, quantiser(ranges[name], SCHEMES[placement.target]))
+        _add_activation(edit, graph, name, readers, used[name])
+    for gate in () if placement.cpu is None else placement.cpu.gates:
+        _add_gate(edit, graph, gate, used[gate.source])
     for name, axis in placement.weights.items():
         _add_weight(edit, graph, graph.nodes[name], axis, means)
     return _written(model, graph, edit)
+
+
+def _quantisers(placement: Placement, ranges: Mapping[str, Range]) -> dict[str, Quantiser]:
+    if placement.cpu is not None:
+        return settle(placement.cpu, ranges)
+    return {name: quantiser(ranges[name], SCHEMES[placement.target]) for name in placement.activations}
 
 
 def _add_activation(
@@ -69,17 +84,40 @@ def _add_activation(
     kind = _TYPES[used.scheme]
     scale = edit.constant(f"{name}_scale", np.array(used.scale, np.float32))
     zero = edit.constant(f"{name}_zero_point", np.array(used.zero_point, kind))
+    before, after = name, f"{name}_dq"
+    if readers is None and name in graph.outputs:
+        # Whoever reads an output of the network must get what comes out of the Q/DQ, under its old name.
+        before, after = f"{name}_unrounded", name
+        edit.made[name] = before
     edit.after.setdefault(name, []).extend(
         (
-            helper.make_node("QuantizeLinear", [name, scale, zero], [f"{name}_q"], f"{name}_QuantizeLinear"),
+            helper.make_node("QuantizeLinear", [before, scale, zero], [f"{name}_q"], f"{name}_QuantizeLinear"),
+            helper.make_node("DequantizeLinear", [f"{name}_q", scale, zero], [after], f"{name}_DequantizeLinear"),
+        )
+    )
+    for reader in graph.readers.get(name, ()) if readers is None else readers:
+        if reader.node:
+            edit.renamed[reader] = after
+
+
+def _add_gate(edit: _Edit, graph: GraphIndex, gate: Gate, used: Quantiser) -> None:
+    """Compute clip(x + 3, 0, 6) / 6 on the integers of x (see `Gate`)."""
+    name = gate.made
+    low = edit.constant(f"{name}_low", np.array(0, np.uint8))
+    high = edit.constant(f"{name}_high", np.array(min(2 * used.zero_point, 255), np.uint8))
+    scale = edit.constant(f"{name}_scale", np.array(used.scale / 6.0, np.float32))
+    zero = edit.constant(f"{name}_zero_point", np.array(0, np.uint8))
+    edit.before.setdefault(gate.node, []).extend(
+        (
+            helper.make_node("Clip", [f"{gate.source}_q", low, high], [f"{name}_q"], f"{name}_Clip"),
             helper.make_node(
                 "DequantizeLinear", [f"{name}_q", scale, zero], [f"{name}_dq"], f"{name}_DequantizeLinear"
             ),
         )
     )
-    for reader in graph.readers.get(name, ()) if readers is None else readers:
-        if reader.node:
-            edit.renamed[reader] = f"{name}_dq"
+    edit.removed.add(gate.node)
+    for reader in graph.readers[name]:
+        edit.renamed[reader] = f"{name}_dq"
 
 
 def _add_weight(edit: _Edit, graph: GraphIndex, node: onnx.NodeProto, axis: int | None, means: Means) -> None:
@@ -127,9 +165,13 @@ def _written(model: onnx.ModelProto, graph: GraphIndex, edit: _Edit) -> onnx.Mod
             new = edit.renamed.get(Reader(node.name, index))
             if new is not None:
                 node.input[index] = new
-        nodes += [*edit.before.get(node.name, ()), node]
-        for name in node.output:
+        nodes += edit.before.get(node.name, ())
+        if node.name in edit.removed:
+            continue
+        nodes.append(node)
+        for index, name in enumerate(list(node.output)):
             nodes += edit.after.get(name, ())
+            node.output[index] = edit.made.get(name, name)
     del result.graph.node[:]
     result.graph.node.extend(nodes)
     result.graph.initializer.extend(edit.weights)

@@ -2,31 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import onnx
 
-from edgedet.errors import ExportError
-from edgedet.export.quantisation.calibration import CalibrationSet, collect, find_pictures
-from edgedet.export.quantisation.gate import Gated, Limits, pass_gate
-from edgedet.export.quantisation.graph import index_graph, prepare
+from edgedet.export.graph import GraphIndex
+from edgedet.export.quantisation.calibration import CalibrationSet, find_pictures
+from edgedet.export.quantisation.cpu_form import form_for_cpu
+from edgedet.export.quantisation.equalisation import equalise
+from edgedet.export.quantisation.gate import Gated, Limits, Trial, pass_gate
+from edgedet.export.quantisation.graph import prepare
 from edgedet.export.quantisation.half import raise_opset
 from edgedet.export.quantisation.half_gate import RETURNED, Halved, halve, place_on_pictures
 from edgedet.export.quantisation.judge import Judge, Verdict, disagreement, labelled_judge, own_judge, run_network
+from edgedet.export.quantisation.laboratory import Laboratory
 from edgedet.export.quantisation.outcome import FloatLayer, QuantisationOutcome
 from edgedet.export.quantisation.output_agreement import OutputJudge, output_judge
 from edgedet.export.quantisation.placement import Layer, find_layers, place
 from edgedet.export.quantisation.ranges import METHODS, Range
 from edgedet.export.quantisation.request import QuantisationRequest
-from edgedet.export.quantisation.sensitivity import Laboratory, LayerHarm, rank_layers
+from edgedet.export.quantisation.sensitivity import rank_layers
+from edgedet.export.quantisation.statistics_cache import Collected, StatisticsCache
 from edgedet.export.verify import PICTURES
 from edgedet.model_spec import ModelSpec
 from edgedet.runtime.capture import PICTURE_SUFFIXES
 from edgedet.runtime.engines.onnxruntime import OnnxRuntimeEngine
 
-__all__ = ["Progress", "quantise", "rank"]
+__all__ = ["ChosenRanges", "Progress", "choose_ranges", "quantise", "set_up"]
 
 Progress = Callable[[str, int, int], None]
 """Told what is being done, how much of it is done, and how much there is."""
@@ -52,12 +56,6 @@ def quantise(
         ExportError: if the network is quantised already, or nothing in it can be.
     """
     tell = progress or (lambda _what, _done, _all: None)
-    if spec.proposals is not None:
-        raise ExportError(
-            "a network that looks at whole pictures",
-            f"'{spec.name}', which is given regions by a proposal stage",
-            "Leave out --int8 and --fp16: lower precision is not there yet for these",
-        )
     outcome = (_to_float16 if request.precision == "float16" else _to_int8)(model, spec, request, tell)
     # The judge runs float16 in float32 kernels: that ONNX Runtime takes the file as it is has yet to be seen.
     OnnxRuntimeEngine(outcome.model.SerializeToString()).close()
@@ -77,7 +75,7 @@ def _to_int8(
         # The other half of what may be lost is left to the integers.
         halved = _halve(laboratory, judge, reference, found, (), request.max_drop / 2, tell)
     free = [layer for layer in layers if not layer.reason]
-    chosen = _choose_ranges(laboratory, free, request.method, tell)
+    chosen = choose_ranges(laboratory, free, request.method, tell)
     gated = pass_gate(
         lambda names: _remainder(
             laboratory.quantise(place(laboratory.graph, request.target, names), chosen.ranges), halved
@@ -99,7 +97,7 @@ def _to_int8(
         loss=gated.trial.loss,
         loss_before=gated.trials[0].loss,
         holds=gated.holds,
-        trials=gated.trials,
+        trials=_of_all_layers(gated.trials, free, layers),
         method=chosen.method,
         methods=chosen.harms,
         ranges=chosen.ranges,
@@ -108,9 +106,10 @@ def _to_int8(
         int8_share=_int8_share(layers, gated),
         pictures=len(found.paths),
         skipped=found.skipped,
-        compared=_most_different(laboratory, gated.model),
+        judged=_judged(judge, found),
         float16_share=0.0 if halved is None else halved.share,
         float32_nodes={} if halved is None else halved.float_nodes,
+        notes=laboratory.notes,
     )
 
 
@@ -121,7 +120,7 @@ def _to_float16(
     prepared = prepare(model)
     few = _spread(found.paths, COMPARED)
     laboratory = Laboratory(
-        prepared, index_graph(prepared), spec, request.target, {}, few, run_network(spec, prepared, few)
+        prepared, GraphIndex(prepared), spec, request.target, {}, few, run_network(spec, prepared, few)
     )
     judge = _judge(laboratory, request, found)
     reference = judge(prepared)
@@ -139,7 +138,7 @@ def _to_float16(
         loss=gated.trial.loss,
         loss_before=gated.trials[0].loss,
         holds=gated.holds,
-        trials=gated.trials,
+        trials=_of_all_layers(gated.trials, halved.placement.layers, layers),
         method="none",
         methods={},
         ranges={},
@@ -148,7 +147,7 @@ def _to_float16(
         int8_share=0.0,
         pictures=len(found.paths),
         skipped=found.skipped,
-        compared=_most_different(laboratory, gated.model),
+        judged=_judged(judge, found),
         float16_share=halved.share,
         float32_nodes=halved.float_nodes,
         notes=notes,
@@ -189,24 +188,6 @@ def _remainder(quantised: onnx.ModelProto, halved: Halved | None) -> onnx.ModelP
     return quantised if halved is None else halved.write(quantised)
 
 
-def rank(
-    model: onnx.ModelProto, spec: ModelSpec, request: QuantisationRequest, progress: Progress | None = None
-) -> list[LayerHarm]:
-    """Return the layers of a float network with what each costs when it alone is quantised, the most harmful first.
-
-    Raises:
-        SourceError: if there are too few pictures to calibrate on.
-        ExportError: if the network is quantised already.
-    """
-    tell = progress or (lambda _what, _done, _all: None)
-    assert request.calib is not None
-    found = find_pictures(request.calib, request.calib_count)
-    laboratory, layers = set_up(model, spec, request, found, tell)
-    free = [layer for layer in layers if not layer.reason]
-    ranges = _choose_ranges(laboratory, free, request.method, tell).ranges
-    return rank_layers(laboratory, free, ranges, lambda done, of: tell("rank the layers", done, of))
-
-
 def set_up(
     model: onnx.ModelProto,
     spec: ModelSpec,
@@ -216,23 +197,35 @@ def set_up(
 ) -> tuple[Laboratory, list[Layer]]:
     """Prepare a network, list its layers, and run it over the calibration pictures."""
     prepared = prepare(raise_opset(model) if request.precision == "int8+float16" else model)
-    graph = index_graph(prepared)
-    layers = find_layers(graph, request.keep_float)
-    everything = place(graph, request.target, frozenset(layer.node for layer in layers if not layer.reason))
-    statistics = collect(
-        prepared,
-        spec,
-        list(everything.activations),
-        found.paths,
-        on_picture=lambda done: tell("calibrate", done, len(found.paths)),
-    )
+    if request.target == "cpu":
+        prepared = form_for_cpu(prepared)
+    graph = GraphIndex(prepared)
+    layers = find_layers(graph, request.keep_float, request.target)
+    free = frozenset(layer.node for layer in layers if not layer.reason)
+
+    def measure(network: onnx.ModelProto, tensors: Iterable[str], what: str) -> Collected:
+        return StatisticsCache(request.calib_cache).collect(
+            network, spec, list(tensors), found.paths, on_picture=lambda done: tell(what, done, len(found.paths))
+        )
+
+    collected = measure(prepared, place(graph, request.target, free).activations, "calibrate")
+    statistics, notes = collected.statistics, collected.notes
+    # A Mul costs next to nothing where an engine fuses it; ONNX Runtime on a CPU does not.
+    even = equalise(prepared, graph, free, statistics, may_multiply=request.target == "tensorrt")
+    if even.factors:
+        prepared, graph = even.model, GraphIndex(even.model)
+        wanted = place(graph, request.target, free).activations
+        changed = [name for name in wanted if name in even.tensors or name not in statistics]
+        measured = measure(prepared, changed, "calibrate what was evened out")
+        statistics = {**statistics, **measured.statistics}
+        notes = tuple(dict.fromkeys((*notes, *measured.notes)))
     few = _spread(found.paths, COMPARED)
     reference = run_network(spec, prepared, few)
-    return Laboratory(prepared, graph, spec, request.target, statistics, few, reference), layers
+    return Laboratory(prepared, graph, spec, request.target, statistics, few, reference, notes), layers
 
 
 @dataclass(frozen=True, eq=False)
-class _Chosen:
+class ChosenRanges:
     """The ranges, the method that gave them, and what every method that was tried does to the answers."""
 
     method: str
@@ -240,7 +233,8 @@ class _Chosen:
     ranges: Mapping[str, Range]
 
 
-def _choose_ranges(laboratory: Laboratory, layers: Sequence[Layer], method: str, tell: Progress) -> _Chosen:
+def choose_ranges(laboratory: Laboratory, layers: Sequence[Layer], method: str, tell: Progress) -> ChosenRanges:
+    """Return the ranges of a method; of all of them those that change the answers least where it is ``auto``."""
     everything = place(laboratory.graph, laboratory.target, frozenset(layer.node for layer in layers))
     candidates: dict[str, Mapping[str, Range]] = {
         name: laboratory.ranges(name) for name in METHODS if method in ("auto", name)
@@ -252,7 +246,7 @@ def _choose_ranges(laboratory: Laboratory, layers: Sequence[Layer], method: str,
         harms[name] = laboratory.harm(everything, ranges)
         tell("choose the ranges", done, len(candidates))
     best = min(harms, key=lambda name: harms[name])
-    return _Chosen(best, harms, candidates[best])
+    return ChosenRanges(best, harms, candidates[best])
 
 
 def _judge(laboratory: Laboratory, request: QuantisationRequest, found: CalibrationSet) -> Judge | OutputJudge:
@@ -261,6 +255,10 @@ def _judge(laboratory: Laboratory, request: QuantisationRequest, found: Calibrat
     if request.calib is None:
         return output_judge(laboratory.spec, laboratory.model, found.paths)
     return own_judge(laboratory.spec, laboratory.model, found.paths)
+
+
+def _judged(judge: Judge | OutputJudge, found: CalibrationSet) -> tuple[Path, ...]:
+    return tuple(path for path, _ in judge.labels) if isinstance(judge, Judge) else found.paths
 
 
 def _spread(paths: Sequence[Path], count: int) -> tuple[Path, ...]:
@@ -294,10 +292,7 @@ def _arithmetic(layers: Sequence[Layer]) -> int:
     return max(sum(layer.multiply_accumulates for layer in layers), 1)
 
 
-def _most_different(laboratory: Laboratory, model: onnx.ModelProto) -> tuple[tuple[Path, float], ...]:
-    answers = run_network(laboratory.spec, model, laboratory.pictures)
-    apart = [
-        (path, disagreement([before], [after]))
-        for path, before, after in zip(laboratory.pictures, laboratory.reference, answers, strict=True)
-    ]
-    return tuple(sorted(apart, key=lambda pair: -pair[1]))
+def _of_all_layers(trials: Sequence[Trial], free: Sequence[Layer], layers: Sequence[Layer]) -> tuple[Trial, ...]:
+    """Return trials whose shares are of the arithmetic in all layers, not only in those that the gate may return."""
+    part = _arithmetic(free) / _arithmetic(layers)
+    return tuple(replace(trial, share=trial.share * part) for trial in trials)

@@ -28,6 +28,7 @@ class QuantisationRequest:
         max_drop: points of the metric (hundredths) that may be lost.
         target: the engine that the Q/DQ are placed for.
         method: how ranges are chosen; ``auto`` tries several and takes the one that changes the answers least.
+        calib_cache: folder in which the statistics of the pictures are kept for another time; none where None.
         calib_count: how many of the calibration pictures to use, evenly spread; all where None.
         keep_float: patterns (as in a shell) of the names of nodes that stay in float.
         min_int8: share of the multiply-accumulates, 0..1, that must end in INT8 layers.
@@ -40,6 +41,7 @@ class QuantisationRequest:
     max_drop: float = 1.0
     target: Target = "tensorrt"
     method: Method | Literal["auto"] = "auto"
+    calib_cache: Path | None = None
     calib_count: int | None = None
     keep_float: tuple[str, ...] = ()
     min_int8: float = 0.5

@@ -7,7 +7,8 @@ from collections.abc import Callable
 import onnx
 from onnx import numpy_helper
 
-from edgedet.export.rewrite.graph import GraphIndex, NodeBuilder, replace_nodes
+from edgedet.export.graph import GraphIndex
+from edgedet.export.rewrite.graph import NodeBuilder, replace_nodes
 
 __all__ = ["fold_constants"]
 

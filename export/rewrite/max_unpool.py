@@ -17,7 +17,8 @@ import numpy as np
 import onnx
 from onnx import numpy_helper
 
-from edgedet.export.rewrite.graph import GraphIndex, NodeBuilder, attribute, replace_nodes
+from edgedet.export.graph import GraphIndex, attribute
+from edgedet.export.rewrite.graph import NodeBuilder, replace_nodes
 
 __all__ = ["rewrite_max_unpool"]
 
@@ -80,7 +81,7 @@ def _forget_places(model: onnx.ModelProto) -> int:
     graph = GraphIndex(model)
     touched = 0
     for node in model.graph.node:
-        unread = len(node.output) > 1 and node.output[1] not in graph.readers and node.output[1] not in graph.outputs
+        unread = len(node.output) > 1 and not graph.read_by(node.output[1]) and node.output[1] not in graph.outputs
         if node.op_type == "MaxPool" and unread:
             del node.output[1:]
             touched += 1
@@ -90,10 +91,10 @@ def _forget_places(model: onnx.ModelProto) -> int:
 def _unpooling(graph: GraphIndex, node: onnx.NodeProto) -> _Unpooling | None:
     if node.op_type == "MaxUnpool":
         return _Unpooling(node, node.input[0], node.input[1], _output_size(graph, node))
-    scatter = graph.producers.get(node.input[0]) if node.op_type == "Reshape" else None
+    scatter = graph.maker_of(node.input[0]) if node.op_type == "Reshape" else None
     if scatter is None or scatter.op_type != "ScatterND" or attribute(scatter, "reduction", "none") != "none":
         return None
-    unsqueeze = graph.producers.get(scatter.input[1])
+    unsqueeze = graph.maker_of(scatter.input[1])
     if unsqueeze is None or unsqueeze.op_type != "Unsqueeze":
         return None
     flat = (scatter.input[0], unsqueeze.input[0], scatter.input[2])
@@ -106,13 +107,13 @@ def _unpooling(graph: GraphIndex, node: onnx.NodeProto) -> _Unpooling | None:
 
 def _before_flattening(graph: GraphIndex, name: str) -> str | None:
     """Return what was reshaped to a tensor of one axis."""
-    node = graph.producers.get(name)
+    node = graph.maker_of(name)
     flattened = node is not None and node.op_type == "Reshape" and len(graph.shape(name) or ()) == 1
     return str(node.input[0]) if node is not None and flattened else None
 
 
 def _is_zero(graph: GraphIndex, name: str) -> bool:
-    node = graph.producers.get(name)
+    node = graph.maker_of(name)
     if node is None or node.op_type != "ConstantOfShape":
         return False
     value = attribute(node, "value", None)
@@ -162,7 +163,7 @@ def _output_size(graph: GraphIndex, node: onnx.NodeProto) -> tuple[int | None, .
 
 def _last_two(graph: GraphIndex, name: str) -> tuple[int, ...] | None:
     """Return the rows and columns that a shape put together by Concat ends in, whatever the batch before them is."""
-    node = graph.producers.get(name)
+    node = graph.maker_of(name)
     if node is None or node.op_type != "Concat":
         return None
     sizes: list[int] = []
@@ -198,9 +199,9 @@ def _pooling(graph: GraphIndex, name: str) -> onnx.NodeProto | None:
 
 
 def _producer(graph: GraphIndex, name: str) -> onnx.NodeProto | None:
-    node = graph.producers.get(name)
+    node = graph.maker_of(name)
     while node is not None and node.op_type in ("Cast", "Identity"):
-        node = graph.producers.get(node.input[0])
+        node = graph.maker_of(node.input[0])
     return node
 
 

@@ -18,7 +18,8 @@ from typing import Literal
 import onnx
 from onnx import helper
 
-from edgedet.export.rewrite.graph import GraphIndex, attribute, drop_unread
+from edgedet.export.graph import GraphIndex, attribute
+from edgedet.export.rewrite.graph import drop_unread
 
 __all__ = ["NMS_KEY", "NMS_OUTPUTS", "NmsTail", "cut_nms_tail", "find_nms_tail"]
 
@@ -121,7 +122,7 @@ def _behind(graph: GraphIndex, nodes: list[onnx.NodeProto]) -> list[onnx.NodePro
     waiting, found = list(nodes), {id(node): node for node in nodes}
     while waiting:
         for name in waiting.pop().output:
-            new = [reader for reader in graph.readers.get(name, ()) if id(reader) not in found]
+            new = [reader for reader in graph.read_by(name) if id(reader) not in found]
             found |= {id(reader): reader for reader in new}
             waiting += new
     return list(found.values())
@@ -132,7 +133,7 @@ def _rows(graph: GraphIndex, node: onnx.NodeProto) -> str | None:
     origin = next((name for name in _box_path(graph, node.input[0]) if _last(graph, name) not in (4, None)), None)
     if origin is None or origin not in _score_path(graph, node.input[1]):
         return None
-    while (producer := graph.producers.get(origin)) is not None and producer.op_type in ("Transpose", *_SAME_NUMBERS):
+    while (producer := graph.maker_of(origin)) is not None and producer.op_type in ("Transpose", *_SAME_NUMBERS):
         origin = producer.input[0]
     axes = (graph.shape(origin) or ())[1:]
     return origin if len(axes) == 2 and all(size is not None and size > 4 for size in axes) else None
@@ -147,7 +148,7 @@ def _box_path(graph: GraphIndex, name: str) -> Iterator[str]:
     """Walk from boxes to what they were: over moves, and arithmetic with one number a box, up to a wider tensor."""
     while True:
         yield name
-        node = graph.producers.get(name)
+        node = graph.maker_of(name)
         if node is None or _last(graph, name) not in (4, None):
             return
         if node.op_type in _MOVES:
@@ -164,7 +165,7 @@ def _box_path(graph: GraphIndex, name: str) -> Iterator[str]:
 def _score_path(graph: GraphIndex, name: str) -> list[str]:
     """Walk from one score a box to the scores of all classes that it is the best of."""
     path = [name]
-    while (node := graph.producers.get(path[-1])) is not None:
+    while (node := graph.maker_of(path[-1])) is not None:
         if node.op_type in _MOVES or node.op_type in ("ReduceMax", "TopK", "Max"):
             path.append(node.input[0])
         elif node.op_type == "Mul" and (factor := _factor(graph, node)) is not None:
@@ -178,7 +179,7 @@ def _factor(graph: GraphIndex, node: onnx.NodeProto) -> str | None:
     """Return what is multiplied by a mask of booleans."""
     first, second = map(str, node.input)
     for own, other in ((first, second), (second, first)):
-        cast = graph.producers.get(other)
+        cast = graph.maker_of(other)
         if cast is not None and cast.op_type == "Cast" and graph.element_type(cast.input[0]) == onnx.TensorProto.BOOL:
             return own
     return None
@@ -188,7 +189,7 @@ def _pair(graph: GraphIndex, node: onnx.NodeProto) -> tuple[NmsTail | None, int]
     """Return the tail whose boxes and scores stand in the graph as they are, and how many classes it has."""
     boxes = _plain(graph, node.input[0])
     scores, classes_last = _plain(graph, node.input[1]), False
-    producer = graph.producers.get(scores)
+    producer = graph.maker_of(scores)
     if producer is not None and producer.op_type == "Transpose" and list(attribute(producer, "perm", ())) == [0, 2, 1]:
         scores, classes_last = _plain(graph, producer.input[0]), True
     box_shape, score_shape = graph.shape(boxes), graph.shape(scores)
@@ -202,14 +203,14 @@ def _pair(graph: GraphIndex, node: onnx.NodeProto) -> tuple[NmsTail | None, int]
 
 
 def _is_moved_by_class(graph: GraphIndex, boxes: str) -> bool:
-    node = graph.producers.get(boxes)
+    node = graph.maker_of(boxes)
     if node is None or node.op_type != "Add":
         return False
     return any(_last(graph, name) == 1 and graph.constant(name) is None for name in node.input)
 
 
 def _plain(graph: GraphIndex, name: str) -> str:
-    while (node := graph.producers.get(name)) is not None and node.op_type == "Identity":
+    while (node := graph.maker_of(name)) is not None and node.op_type == "Identity":
         name = node.input[0]
     return name
 
@@ -235,7 +236,7 @@ def _number(graph: GraphIndex, node: onnx.NodeProto, index: int) -> float | None
 def _threshold_before(graph: GraphIndex, node: onnx.NodeProto) -> float | None:
     """Return the number that scores were compared with before they came here."""
     for name in _score_path(graph, node.input[1]):
-        for reader in graph.readers[name]:
+        for reader in graph.read_by(name):
             if reader.op_type in ("Greater", "GreaterOrEqual") and reader.input[0] == name:
                 value = graph.constant(reader.input[1])
                 if value is not None and value.size == 1:

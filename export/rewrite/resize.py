@@ -16,7 +16,8 @@ import numpy.typing as npt
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from edgedet.export.rewrite.graph import GraphIndex, NodeBuilder, attribute, replace_nodes, run_small
+from edgedet.export.graph import GraphIndex, attribute, run_small
+from edgedet.export.rewrite.graph import NodeBuilder, replace_nodes
 
 __all__ = ["KNOWN_COORDINATES", "rewrite_resize"]
 

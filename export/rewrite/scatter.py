@@ -17,7 +17,8 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 
-from edgedet.export.rewrite.graph import GraphIndex, NodeBuilder, attribute, replace_nodes
+from edgedet.export.graph import GraphIndex, attribute
+from edgedet.export.rewrite.graph import NodeBuilder, replace_nodes
 
 __all__ = ["rewrite_scatter"]
 

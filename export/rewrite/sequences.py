@@ -11,7 +11,8 @@ import itertools
 import numpy as np
 import onnx
 
-from edgedet.export.rewrite.graph import GraphIndex, NodeBuilder, attribute, replace_nodes
+from edgedet.export.graph import GraphIndex, attribute
+from edgedet.export.rewrite.graph import NodeBuilder, replace_nodes
 
 __all__ = ["rewrite_sequences"]
 
@@ -24,7 +25,7 @@ def rewrite_sequences(model: onnx.ModelProto) -> int:
     graph = GraphIndex(model)
     replacements: dict[str, NodeBuilder] = {}
     for node in model.graph.node:
-        source = graph.producers.get(node.input[0]) if node.input else None
+        source = graph.maker_of(node.input[0]) if node.input else None
         builder = NodeBuilder(graph, node)
         if source is None:
             continue

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import onnx
 from onnx import TensorProto
 
-from edgedet.export.rewrite.graph import GraphIndex, attribute
+from edgedet.export.graph import GraphIndex, attribute
 from edgedet.export.rewrite.resize import KNOWN_COORDINATES
 from edgedet.export.rewrite.topk import LARGEST_K
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 import onnx
 from onnx import helper
 
-from edgedet.export.rewrite.graph import GraphIndex, NodeBuilder, attribute, replace_nodes
+from edgedet.export.graph import GraphIndex, attribute
+from edgedet.export.rewrite.graph import NodeBuilder, replace_nodes
 
 __all__ = ["LARGEST_K", "rewrite_topk"]
 
@@ -51,7 +52,7 @@ def _read(graph: GraphIndex, node: onnx.NodeProto) -> int | None:
     for name in node.output:
         if name in graph.outputs:
             return None
-        for reader in graph.readers[name]:
+        for reader in graph.read_by(name):
             read = _read_by(graph, reader, name, axis, len(shape))
             if read is None:
                 return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,9 +13,13 @@ import numpy.typing as npt
 import onnxruntime
 
 from edgedet.errors import EngineError, ModelFileError
+from edgedet.machine import cpu
 from edgedet.model_spec import TensorSpec
 
-__all__ = ["OnnxRuntimeEngine"]
+__all__ = ["AS_WRITTEN", "OnnxRuntimeEngine", "integer_config"]
+
+AS_WRITTEN = {"session.disable_quant_qdq": "1"}
+"""Configuration with which Q/DQ are computed where they stand, and not by integer kernels that round otherwise."""
 
 # How threads wait for work within a run (benchmarks/thread_settings.py). Spinning for long starves whatever else the
 # process does: capture, pre-processing, a second session (six times slower). Sleeping at once makes a run up to a tenth
@@ -24,6 +29,9 @@ _CONFIG = {
     "session.intra_op.spin_duration_us": "5",
     "session.force_spinning_stop": "1",
 }
+
+_VNNI = frozenset({"avx512_vnni", "avx_vnni", "amx_int8"})
+"""Instructions of x86 that sum products of bytes in 32 bits."""
 
 _DTYPES = {"float": "float32", "double": "float64", "float16": "float16"}
 
@@ -35,19 +43,26 @@ class OnnxRuntimeEngine:
         model: path of the file, or its serialised bytes.
         threads: threads of one run; the processors that this process may use where None.
         config: entries of ONNX Runtime's session configuration, laid over the ones that are set here.
+        arena: whether memory of one run is kept for the next; without, a run takes as long and the memory goes back.
 
     Raises:
         ModelFileError: if ONNX Runtime cannot load the file.
     """
 
     def __init__(
-        self, model: Path | bytes, *, threads: int | None = None, config: Mapping[str, str] | None = None
+        self,
+        model: Path | bytes,
+        *,
+        threads: int | None = None,
+        config: Mapping[str, str] | None = None,
+        arena: bool = True,
     ) -> None:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads or len(os.sched_getaffinity(0))
         options.inter_op_num_threads = 1
         options.log_severity_level = 3
-        for key, value in {**_CONFIG, **(config or {})}.items():
+        options.enable_cpu_mem_arena = arena
+        for key, value in {**_CONFIG, **_integer_config(), **(config or {})}.items():
             options.add_session_config_entry(key, value)
         where = f"'{model}'" if isinstance(model, Path) else "the model"
         try:
@@ -121,6 +136,24 @@ class OnnxRuntimeEngine:
     def close(self) -> None:
         """Drop the session."""
         self._session = None
+
+
+@functools.cache
+def _integer_config() -> Mapping[str, str]:
+    return integer_config(cpu(Path("/")).instruction_sets)
+
+
+def integer_config(instruction_sets: Sequence[str]) -> dict[str, str]:
+    """Return the session configuration with which INT8 networks are computed exactly on a processor.
+
+    Without VNNI the kernels for uint8 x int8 on x86 sum two products in 16 bits, where 255 * 127 * 2 does not fit: such
+    sums are cut off, and scores with them. There both factors are made uint8, whose kernels are slower and exact.
+
+    Args:
+        instruction_sets: of the processor (see `edgedet.machine.cpu`).
+    """
+    x86 = "sse4_2" in instruction_sets
+    return {"session.x64quantprecision": "1"} if x86 and _VNNI.isdisjoint(instruction_sets) else {}
 
 
 def _tensor_spec(value: Any) -> TensorSpec:

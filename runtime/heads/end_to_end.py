@@ -136,6 +136,7 @@ class EndToEnd(BoxHead):
     def decode(self, outputs: RawOutputs, size: tuple[int, int], selection: Selection) -> Candidates:
         """Turn one picture's finished boxes into candidates (see ``Head.decode``)."""
         boxes, score, label = self._split(outputs)
+        score = np.asarray(score, np.float32)
         passing = np.flatnonzero(score >= selection.confidence)
         label = label[passing]
         with np.errstate(invalid="ignore"):  # a label that is not a number never passes
@@ -145,7 +146,7 @@ class EndToEnd(BoxHead):
             keep &= np.isin(class_id, np.array(selection.class_ids, np.int64))
         passing, class_id = passing[keep], class_id[keep]
         xyxy = self._in_pixels(boxes[passing], size)
-        return Candidates(xyxy, np.asarray(score[passing], np.float32), class_id, passing)
+        return Candidates(xyxy, score[passing], class_id, passing)
 
     def masks(
         self,

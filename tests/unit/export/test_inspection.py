@@ -81,7 +81,26 @@ def test_a_quantised_convolution_counts_as_much():
     weights = [("s", scale), ("z", zero), ("w", np.zeros((16, 3, 3, 3), np.int8))]
     node = helper.make_node("QLinearConv", ["x", "s", "z", "w", "s", "z", "s", "z"], ["y"])
     model = model_of([node], [("x", TensorProto.INT8, [1, 3, 8, 8])], [("y", TensorProto.INT8, None)], weights)
-    assert count_arithmetic(model).multiply_accumulates == 16 * 36 * 27
+    found = count_arithmetic(model)
+    assert found.multiply_accumulates == found.in_int8 == 16 * 36 * 27
+    assert found.nodes_in_int8 == found.counted == 1
+
+
+@pytest.mark.parametrize(("both", "expected"), [(True, 8 * 64 * 3), (False, 0)])
+def test_integers_that_come_through_q_dq_are_counted_where_both_operands_do(both, expected):
+    scale, zero = np.array(0.1, np.float32), np.array(0, np.int8)
+    weights = [("s", scale), ("z", zero), ("w", np.zeros((8, 3, 1, 1), np.int8)), ("v", floats(4, 8, 1, 1))]
+    nodes = [
+        helper.make_node("QuantizeLinear", ["x", "s", "z"], ["q"]),
+        helper.make_node("DequantizeLinear", ["q", "s", "z"], ["d"]),
+        helper.make_node("DequantizeLinear", ["w", "s", "z"], ["dw"]),
+        helper.make_node("Conv", ["d" if both else "x", "dw"], ["hidden"]),
+        helper.make_node("Conv", ["hidden", "v"], ["y"]),
+    ]
+    model = model_of(nodes, [("x", TensorProto.FLOAT, [1, 3, 8, 8])], [("y", TensorProto.FLOAT, None)], weights)
+    found = count_arithmetic(model)
+    assert (found.in_int8, found.nodes_in_int8, found.counted) == (expected, int(both), 2)
+    assert found.multiply_accumulates == 8 * 64 * 3 + 4 * 64 * 8
 
 
 def dynamic_model():

@@ -90,9 +90,11 @@ def test_every_option_reaches_the_request(source, monkeypatch):
     result = run(
         source, "-o", "out.onnx", "--family", "ssd:tf", "--task", "instance", "--imgsz", "640x480",
         "--batch", "dynamic", "--names", "voc", "--opset", "18", "--keep-nms", "--trust", "--report", "r.json",
+        "--html", "r.html",
         "--anchors", "anchors.npy", "--spec", "spec.json", "--pictures", "pictures",
         "--int8", "--fp16", "--calib", "pictures", "--data", "pictures", "--max-drop", "0.5", "--method", "mse",
         "--calib-count", "9", "--keep-float", "head*", "--min-int8", "0.7", "--force",
+        "--calib-cache", "kept",
     )  # fmt: skip
     assert isinstance(result.exception, ModelFileError)
     (request,) = asked
@@ -102,10 +104,10 @@ def test_every_option_reaches_the_request(source, monkeypatch):
     assert fields == {
         "source": source, "output": Path("out.onnx"), "family": "ssd:tf", "task": "instance", "size": (640, 480),
         "batch": "dynamic", "opset": 18, "keep_nms": True, "trust": True, "fragment": SPEC,
-        "pictures": Path("pictures"), "report": Path("r.json"),
+        "pictures": Path("pictures"), "report": Path("r.json"), "html": Path("r.html"),
         "quantisation": QuantisationRequest(
             "int8+float16", calib=Path("pictures"), data=Path("pictures"), max_drop=0.5, method="mse", calib_count=9,
-            keep_float=("head*",), min_int8=0.7, force=True,
+            keep_float=("head*",), min_int8=0.7, force=True, calib_cache=Path("kept"),
         ),
     }  # fmt: skip
 

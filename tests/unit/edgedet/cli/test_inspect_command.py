@@ -69,6 +69,58 @@ def test_the_table(described):
     assert "class79" not in shown
 
 
+RECORD = {
+    "method": "mse", "target": "tensorrt", "pictures": 48, "metric": "mAP", "against": "labels", "float": 0.7945,
+    "quantised": 0.7903, "loss": 0.42, "max_drop": 1.0, "int8_share": 0.998, "float16_share": 0.0,
+    "float_layers": ["conv_1", "conv_2"],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("changes", "shown", "hidden"),
+    [
+        (
+            {},
+            [
+                "lost 0.42 points of mAP, 0.7945 to 0.7903; at most 1 were allowed",
+                "scored against the labels",
+                "arithmetic 99.8% in INT8 ",
+                "layers in float 2: conv_1, conv_2",
+                "made for TensorRT",
+                "ranges by mse, from 48 pictures",
+            ],
+            ["FP16"],
+        ),
+        ({"float16_share": 1.0}, ["99.8% in INT8, 100.0% of the rest in FP16"], []),
+        ({"int8_share": 0.0, "float16_share": 1.0}, ["arithmetic 100.0% in FP16"], ["INT8"]),
+        ({"float_layers": [], "target": "cpu"}, ["layers in float none", "made for ONNX Runtime on a CPU"], []),
+        ({"seed": 7}, ["seed 7"], []),
+        ({"loss": None, "quantised": None}, ["lost ? points of mAP, 0.7945 to ?"], []),
+    ],
+)
+def test_what_is_quantised(described, changes, shown, hidden):
+    model = onnx.load(described)
+    spec = ModelSpec.from_metadata({entry.key: entry.value for entry in model.metadata_props})
+    helper.set_model_props(model, spec.replace(precision="int8", calibration={**RECORD, **changes}).to_metadata())
+    onnx.save(model, described)
+    out = " ".join(run(described).split())
+    section = out.partition("Quantisation ")[2].partition(" Inputs ")[0].lower()
+    assert section
+    for text in shown:
+        assert text.lower().strip() in section
+    for text in hidden:
+        assert text.lower() not in section
+
+
+def test_a_record_of_another_program_is_shown_as_it_is(described):
+    model = onnx.load(described)
+    spec = ModelSpec.from_metadata({entry.key: entry.value for entry in model.metadata_props})
+    helper.set_model_props(model, spec.replace(calibration={"method": "theirs", "scheme": [1, 2]}).to_metadata())
+    onnx.save(model, described)
+    out = " ".join(run(described).split())
+    assert "Quantisation method theirs scheme [1, 2] Inputs" in out
+
+
 def test_json(described):
     found = json.loads(run(described, "--json"))
     assert found["spec"]["head"]["parameters"]["anchors"] == "float32 [1000, 4]"

@@ -10,8 +10,9 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from edgedet.errors import ExportError
+from edgedet.export.graph import GraphIndex
 from edgedet.export.inspection import inspect_model
-from edgedet.export.quantisation.graph import index_graph, prepare
+from edgedet.export.quantisation.graph import prepare
 from edgedet.export.quantisation.half_gate import halve
 from edgedet.export.quantisation.half_placement import candidates, place_half
 from edgedet.export.quantisation.half_ranges import Magnitudes
@@ -87,7 +88,7 @@ def test_values_beyond_float16_stay_float32_with_the_reason():
 
 def test_the_gate_returns_what_overflows_unnoticed():
     model = prepare(network(gain=3e5))
-    graph = index_graph(model)
+    graph = GraphIndex(model)
     # As if the pictures had shown nothing unusual: all weights but the last fit, what the second layer makes does not.
     blind = dict.fromkeys(candidates(graph), Magnitudes(1.0, 1.0, 0.0))
     placement = place_half(graph, blind)

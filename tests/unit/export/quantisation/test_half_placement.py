@@ -7,7 +7,8 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
-from edgedet.export.quantisation.graph import GraphIndex, index_graph, prepare
+from edgedet.export.graph import GraphIndex
+from edgedet.export.quantisation.graph import prepare
 from edgedet.export.quantisation.half_operators import ARITHMETIC, KEPT, LAYERS, MOVES
 from edgedet.export.quantisation.half_placement import HalfPlacement, candidates, place_half
 from edgedet.export.quantisation.half_ranges import Magnitudes
@@ -37,7 +38,7 @@ def graph_of(body: str) -> GraphIndex:
     }
     used = {name for node in model.graph.node for name in node.input}
     model.graph.initializer.extend(numpy_helper.from_array(v, n) for n, v in values.items() if n in used)
-    return index_graph(prepare(model))
+    return GraphIndex(prepare(model))
 
 
 def place(
@@ -61,7 +62,8 @@ CASES = {
         ROWS + "{ a = MatMul(x, W0) b = Transpose<perm = [1, 0]>(a) c = Reshape(b, flat) y = Exp(c) }",
         "abc",
     ),
-    "softmax": (ROWS + "{ a = MatMul(x, W0) b = Softmax(a) y = MatMul(b, W1) }", "ay"),
+    "softmax": (ROWS + "{ a = MatMul(x, W0) b = Softmax(a) c = Neg(b) y = MatMul(c, W1) }", "acy"),
+    "an expectation over a softmax": (ROWS + "{ a = MatMul(x, W0) b = Softmax(a) y = MatMul(b, W1) }", "a"),
     "a norm": (
         """g (float[1,8] x, float[8] s) => (float[1,8] y) {
         a = MatMul(x, W0) b = LayerNormalization(a, s) y = MatMul(b, W1) }""",

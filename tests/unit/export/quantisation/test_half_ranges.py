@@ -18,11 +18,11 @@ from edgedet.runtime.preprocess import Preprocessor
 def spec() -> ModelSpec:
     return ModelSpec(
         name="rows",
-        task="detect",
-        head=HeadSpec("end_to_end", {"packing": "rows"}),
+        task="semantic",
+        head=HeadSpec("class_scores"),
         input=InputSpec(32, 32, batch=None, name="x"),
-        outputs=(TensorSpec("y", (-1, 32, 96), "float32"),),
-        class_names=("a",),
+        outputs=(TensorSpec("y", (-1, 3, 32, 32), "float32"),),
+        class_names=("a", "b", "c"),
     )
 
 

@@ -82,6 +82,13 @@ def test_a_label_that_is_none_never_passes(label: float) -> None:
     assert_same_candidates(EndToEnd().decode([rows], SIZE, Selection(0.5)), [(0, 0, 9, 9, 0.9, 1)])
 
 
+def test_half_precision_scores_are_held_against_the_confidence_itself() -> None:
+    """0.1 rounded to float16 lies below 0.1: a score of that size is too low."""
+    rows = np.array([[0, 0, 9, 9, 0.1, 1], [0, 0, 9, 9, 0.1001, 1]], np.float16)
+    assert rows[0, 4] < np.float32(0.1) < rows[1, 4]
+    assert len(EndToEnd().decode([rows], SIZE, Selection(0.1))) == 1
+
+
 def test_nothing_found() -> None:
     outputs = [np.zeros((0, 4), np.float32), np.zeros(0, np.float32), np.zeros(0, np.int64)]
     assert len(HEADS["torchvision"].decode(outputs, SIZE, Selection())) == 0
