@@ -1,6 +1,8 @@
 # make demo    export the example model, quantise it, run it on a video and a picture, score it
 # make test    run the tests
 # make lint    check style and formatting
+# make tidy    look for mistakes in the CUDA kernels with clang-tidy (TIDY_FLAGS=--quick: seconds instead of minutes)
+# make cubins  build the CUDA kernels that are shipped (needs no GPU; minutes where much has changed)
 # make venv    only the environment, with edgedet in it
 # make clean   remove what the targets made, except the environment
 #
@@ -17,7 +19,7 @@ WHAT := pyproject.toml constraints.txt
 EDGEDET := $(BIN)/edgedet
 PICTURE := $(firstword $(sort $(wildcard examples/digits/images/*)))
 
-.PHONY: help venv demo test lint clean
+.PHONY: help venv demo test lint tidy cubins clean
 .DELETE_ON_ERROR:
 
 help:
@@ -49,6 +51,14 @@ $(VENV)/.lint: constraints.txt | $(BIN)/python
 	@$(INSTALL) ruff
 	@touch $@
 
+$(VENV)/.tidy: constraints.txt | $(BIN)/python
+	@$(INSTALL) clang-tidy
+	@touch $@
+
+$(VENV)/.cubins: $(WHAT) | $(BIN)/python
+	@$(INSTALL) --editable '.[cubins]'
+	@touch $@
+
 venv: $(VENV)/.edgedet
 
 demo: $(VENV)/.demo
@@ -73,6 +83,12 @@ test: $(VENV)/.test
 lint: $(VENV)/.lint
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+
+tidy: $(VENV)/.tidy
+	$(BIN)/python tests/support/tidy_kernels.py --program $(BIN)/clang-tidy $(TIDY_FLAGS)
+
+cubins: $(VENV)/.cubins
+	$(BIN)/python -m edgedet.runtime.kernels.build_cubins
 
 clean:
 	rm -rf demo build dist edgedet.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -10,6 +10,7 @@ EdgedetError
 |   |-- VerificationError       the exported network answers differently from its source
 |   `-- AccuracyGateError       the quantised network lost more than allowed (exit code 3)
 |-- EngineError                 an inference engine failed to load or run
+|   `-- CudaError               a call of the CUDA driver failed
 |-- ImageError                  a picture cannot be decoded or has the wrong shape or type
 |-- SourceError                 a picture folder, video or camera cannot be opened or ended early
 |-- SinkError                   a result cannot be written where it was asked for
@@ -20,6 +21,7 @@ from __future__ import annotations
 
 __all__ = [
     "AccuracyGateError",
+    "CudaError",
     "DatasetError",
     "EdgedetError",
     "EngineError",
@@ -93,6 +95,15 @@ class AccuracyGateError(ExportError):
 
 class EngineError(EdgedetError):
     """An inference engine could not be created or failed while it ran."""
+
+
+class CudaError(EngineError):
+    """The CUDA driver refused a call; `got` begins with its name of the error (CUDA_ERROR_OUT_OF_MEMORY)."""
+
+    @property
+    def name(self) -> str:
+        """The driver's name of the error."""
+        return self.got.partition(" ")[0]
 
 
 class ImageError(EdgedetError):

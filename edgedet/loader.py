@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, overload
 
-from edgedet.errors import ModelFileError, SpecError
+from edgedet.device_loader import ENGINE_SUFFIXES, load_engine_file, load_on_device
+from edgedet.engine_choice import EngineName, choose_engine
+from edgedet.errors import ModelFileError, SourceError, SpecError
 from edgedet.model_spec import ModelSpec
 
 if TYPE_CHECKING:
-    from edgedet.runtime.capture import Source
+    from edgedet.runtime.capture import CameraOptions, Source
     from edgedet.runtime.detector import Detector
     from edgedet.runtime.engines.onnxruntime import OnnxRuntimeEngine
     from edgedet.runtime.selection import Selection
@@ -21,72 +24,130 @@ if TYPE_CHECKING:
 
 __all__ = ["EngineName", "load", "open_stream"]
 
-EngineName = Literal["auto", "onnxruntime"]
+_LOG = logging.getLogger(__name__)
 
 
 @overload
 def load(
     model: str | PathLike[str],
     *,
-    engine: EngineName = "auto",
+    engine: EngineName | Literal["auto"] = "auto",
     selection: Selection | None = None,
     threads: int | None = None,
     proposals: int | None = None,
+    key: str | PathLike[str] | None = None,
     tiling: None = None,
 ) -> Detector[Any]: ...
 @overload
 def load(
     model: str | PathLike[str],
     *,
-    engine: EngineName = "auto",
+    engine: EngineName | Literal["auto"] = "auto",
     selection: Selection | None = None,
     threads: int | None = None,
     proposals: int | None = None,
+    key: str | PathLike[str] | None = None,
     tiling: Tiling,
 ) -> TiledDetector: ...
 @overload
 def load(
     model: str | PathLike[str],
     *,
-    engine: EngineName = "auto",
+    engine: EngineName | Literal["auto"] = "auto",
     selection: Selection | None = None,
     threads: int | None = None,
     proposals: int | None = None,
+    key: str | PathLike[str] | None = None,
     tiling: Tiling | None,
 ) -> Detector[Any] | TiledDetector: ...
 def load(
     model: str | PathLike[str],
     *,
-    engine: EngineName = "auto",
+    engine: EngineName | Literal["auto"] = "auto",
     selection: Selection | None = None,
     threads: int | None = None,
     proposals: int | None = None,
+    key: str | PathLike[str] | None = None,
     tiling: Tiling | None = None,
 ) -> Detector[Any] | TiledDetector:
     """Load an exported model on the best engine of this machine.
 
+    An ONNX file runs on TensorRT, TensorRT-RTX, ONNX Runtime with CUDA or ONNX Runtime on the CPU, the first of these
+    that is here; TensorRT's engine is built once and kept. The log says which it is and why. A model whose INT8 is
+    placed for TensorRT runs on a CPU too, as it is written and slowly; the log says so.
+
     Args:
-        model: an ONNX file that ``edgedet export`` wrote.
+        model: an ONNX file that ``edgedet export`` wrote, or an engine that ``edgedet build`` did.
         engine: ``auto``, or the name of an engine to insist on.
         selection: thresholds and limits of the detections.
         threads: threads of one run on a CPU; all processors that this process may use where None.
         proposals: at most this many regions a picture, for models that want proposals (R-CNN, Fast R-CNN); what the
             model says where None.
+        key: file with the public key that engines must be signed with (see ``edgedet keygen``); that of the environment
+            variable EDGEDET_ENGINE_KEY where None, and without either, only engines that this user built are loaded.
         tiling: look at pictures through tiles, where they are much larger than the network's input.
 
     Raises:
         ModelFileError: if the file cannot be loaded.
+        UntrustedFileError: if nobody who is trusted vouches for an engine.
+        EngineError: if an engine cannot be built, or was built for another device or version.
         SpecError: if it carries no ModelSpec, or one that does not fit its network, or the engine is unknown, or
             tiles are wanted of a model that answers with maps or wants proposals, or proposals of one that does not.
-        MissingDependencyError: if the model wants proposals, and the package that makes them is not installed.
+        MissingDependencyError: if the engine that is insisted on is not here, or the model wants proposals, and the
+            package that makes them is not installed.
     """
-    from edgedet.runtime.engines.onnxruntime import OnnxRuntimeEngine
-
-    if engine not in ("auto", "onnxruntime"):
-        raise SpecError("engine to be 'auto' or 'onnxruntime'", repr(engine), "Use one of these")
     path = Path(model)
     if not path.is_file():
         raise ModelFileError("an exported model", f"'{path}', which does not exist", "Check the path")
+    trusted = None if key is None else Path(key)
+    if path.suffix in ENGINE_SUFFIXES:
+        detector = _from_engine(path, engine, selection, trusted, proposals)
+    else:
+        detector = _from_onnx(path, engine, selection, trusted, proposals, threads)
+    if tiling is None:
+        return detector
+    from edgedet.runtime.tiled_detector import TiledDetector
+
+    return TiledDetector(detector, tiling)
+
+
+def _from_engine(
+    path: Path, engine: str, selection: Selection | None, key: Path | None, proposals: int | None
+) -> Detector[Any]:
+    from edgedet.engine_store.manifest import read_sidecar
+
+    flavour = read_sidecar(path)[0].flavour
+    if engine not in ("auto", flavour):
+        raise SpecError(f"engine 'auto' or {flavour!r} for '{path}'", repr(engine), "Leave out --engine")
+    if proposals is not None:
+        raise SpecError("a model that wants proposals, to set how many", f"'{path}'", "Leave out --proposals")
+    return load_engine_file(path, selection, key)
+
+
+def _from_onnx(
+    path: Path,
+    engine: EngineName | Literal["auto"],
+    selection: Selection | None,
+    key: Path | None,
+    proposals: int | None,
+    threads: int | None,
+) -> Detector[Any]:
+    session, spec = _open(path, threads)
+    choice = choose_engine(engine, spec)
+    _LOG.info("'%s' runs on %s", path, choice.reason)
+    if proposals is not None:
+        spec = _with_proposals(spec, proposals)
+    if choice.engine != "onnxruntime":
+        session.close()
+        return load_on_device(path, spec, choice.engine, selection, key)
+    session = _for_this_cpu(path, spec, session, threads)
+    session.select_outputs([output.name for output in spec.outputs])
+    return _detector(spec, session, selection)
+
+
+def _open(path: Path, threads: int | None) -> tuple[OnnxRuntimeEngine, ModelSpec]:
+    from edgedet.runtime.engines.onnxruntime import OnnxRuntimeEngine
+
     session = OnnxRuntimeEngine(path, threads=threads)
     spec = ModelSpec.from_metadata(session.metadata)
     if spec is None:
@@ -95,15 +156,22 @@ def load(
             f"'{path}' without one",
             f"Add it with: edgedet export '{path}' -o 'model.onnx'",
         )
-    session.select_outputs([output.name for output in spec.outputs])
-    if proposals is not None:
-        spec = _with_proposals(spec, proposals)
-    detector = _detector(spec, session, selection)
-    if tiling is None:
-        return detector
-    from edgedet.runtime.tiled_detector import TiledDetector
+    return session, spec
 
-    return TiledDetector(detector, tiling)
+
+def _for_this_cpu(path: Path, spec: ModelSpec, session: OnnxRuntimeEngine, threads: int | None) -> OnnxRuntimeEngine:
+    from edgedet.runtime.engines.onnxruntime import AS_WRITTEN, OnnxRuntimeEngine
+
+    if "int8" in spec.precision and (spec.calibration or {}).get("target") == "tensorrt":
+        _LOG.warning(
+            "The INT8 of '%s' is placed for TensorRT: a CPU computes it as it is written, slower than the float model. "
+            "For a CPU: edgedet export MODEL --int8 --target cpu --calib DIR",
+            path,
+        )
+        # None of its Q/DQ stand where ONNX Runtime has integer kernels; its attempts only cost time.
+        session.close()
+        session = OnnxRuntimeEngine(path, threads=threads, config=AS_WRITTEN)
+    return session
 
 
 def _with_proposals(spec: ModelSpec, count: int) -> ModelSpec:
@@ -138,6 +206,7 @@ def open_stream(
     *,
     policy: Policy | None = None,
     selection: Selection | None = None,
+    camera: CameraOptions | None = None,
 ) -> Stream:
     """Detect in every frame of a source, with reading, pre-processing and inference overlapped.
 
@@ -148,17 +217,17 @@ def open_stream(
             address.
         policy: ``every`` frame, or the ``latest`` one; by the kind of source where None.
         selection: thresholds and limits in place of the detector's own.
+        camera: pixel format, size, rate and memory of a V4L2 camera; for no other kind of source.
 
     Returns:
         A context manager that yields one result a frame.
     """
-    from edgedet.runtime.capture import open_source
     from edgedet.runtime.stream import Stream, schedule_for
 
     if not isinstance(detector, (str, PathLike)):
         chosen = detector if selection is None else detector.with_selection(selection)
-        return Stream(chosen, source, policy=policy)
-    frames = open_source(source) if isinstance(source, (str, int, PathLike)) else source
+        return Stream(chosen, _opened(source, camera), policy=policy)
+    frames = _opened(source, camera)
     try:
         schedule = schedule_for(frames, policy)
         loaded = load(detector, selection=selection, threads=schedule.threads)
@@ -166,3 +235,15 @@ def open_stream(
         frames.close()
         raise
     return Stream(loaded, frames, policy=policy, owns_detector=True, in_flight=schedule.in_flight)
+
+
+def _opened(source: Source | str | int | PathLike[str], camera: CameraOptions | None) -> Source:
+    from edgedet.runtime.capture import open_source
+
+    if isinstance(source, (str, int, PathLike)):
+        return open_source(source, camera=camera)
+    if camera is not None:
+        raise SourceError(
+            "camera options for a source that edgedet opens", f"{source.name!r}, which is open", "Open it with them"
+        )
+    return source

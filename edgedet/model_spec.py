@@ -19,6 +19,7 @@ __all__ = [
     "METADATA_KEY",
     "Channels",
     "DType",
+    "Downscale",
     "HeadSpec",
     "InputSpec",
     "Layout",
@@ -43,6 +44,7 @@ Channels = Literal["RGB", "BGR", "GRAY"]
 DType = Literal["float32", "float16", "uint8", "int8"]
 Resize = Literal["letterbox", "stretch"]
 PadPosition = Literal["center", "bottom_right"]
+Downscale = Literal["bilinear", "area"]
 ProposalFeed = Literal["crops", "boxes"]
 
 
@@ -65,6 +67,9 @@ class InputSpec:
         resize: ``letterbox`` keeps the aspect ratio and pads, ``stretch`` fills the input.
         pad_value: value of padded pixels before normalisation, 0..255.
         pad_position: where the picture sits in a letterbox (``center``, or padded at the ``bottom_right``).
+        downscale: how pictures are shrunk to less than half: ``bilinear`` looks at four pixels for each of the input's,
+            as most networks were trained; ``area`` averages all that it covers, so that small objects neither flicker
+            nor vanish.
     """
 
     width: int
@@ -81,6 +86,7 @@ class InputSpec:
     resize: Resize = "letterbox"
     pad_value: int = 114
     pad_position: PadPosition = "center"
+    downscale: Downscale = "bilinear"
 
     def __post_init__(self) -> None:
         if self.width < 1 or self.height < 1:

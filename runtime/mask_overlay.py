@@ -16,11 +16,12 @@ from edgedet.masks import Mask
 from edgedet.results import Detection
 from edgedet.runtime.drawing import Pen, class_colour
 
-__all__ = ["draw_masks"]
+__all__ = ["OPACITY", "draw_masks"]
 
 Image = npt.NDArray[np.uint8]
 
-_OPACITY = 0.45
+OPACITY = 0.45
+"""Share of a mask's colour in its tint."""
 
 
 def draw_masks(canvas: Image, items: Sequence[Detection], pen: Pen) -> None:
@@ -34,15 +35,20 @@ def draw_masks(canvas: Image, items: Sequence[Detection], pen: Pen) -> None:
     shown = [(item, mask) for item in items if (mask := _within(item.mask, canvas)) is not None]
     if not shown:
         return
-    tint = canvas.copy()
-    for item, mask in shown:
-        _paint(tint, mask, item.class_id)
-    cv2.addWeighted(tint, _OPACITY, canvas, 1 - _OPACITY, 0, dst=canvas)
+    _tint(canvas, shown)
     for item, mask in shown:
         contours, _ = cv2.findContours(_pixels(mask), cv2.RETR_LIST, cv2.CHAIN_APPROX_SIMPLE)
         cv2.drawContours(
             canvas, contours, -1, class_colour(item.class_id), max(1, pen.line // 2), offset=(mask.left, mask.top)
         )
+
+
+def _tint(canvas: Image, shown: Sequence[tuple[Detection, Mask]]) -> None:
+    """Mix each pixel with the colour of the last mask that it is in; pixels in none stay as they are."""
+    tint = canvas.copy()
+    for item, mask in shown:
+        _paint(tint, mask, item.class_id)
+    cv2.addWeighted(tint, OPACITY, canvas, 1 - OPACITY, 0, dst=canvas)
 
 
 def _within(mask: Mask | None, canvas: Image) -> Mask | None:

@@ -1,7 +1,9 @@
 """From a BGR picture to the network's input tensor: the definition of right, and the CPU path.
 
-A pixel v of channel c becomes ``v * (1 / std[c]) + (-mean[c] / std[c])`` in float32, after bilinear resizing with
-OpenCV's half-pixel convention in 8 bits. Pixel edges map linearly: source x -> x * scale_x + offset_x.
+A pixel v of channel c becomes ``v * (1 / std[c]) + (-mean[c] / std[c])`` in float32, after resizing with OpenCV's
+half-pixel convention in 8 bits: bilinear, or the average of the area (see ``shrinks_by_area``). Tensors of integers
+hold that number rounded, to the even one where two are as near. Pixel edges map linearly: source x -> x * scale_x +
+offset_x.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ import numpy.typing as npt
 from edgedet.errors import ImageError, SpecError
 from edgedet.model_spec import InputSpec
 
-__all__ = ["Placement", "Preprocessor", "check_image", "place"]
+__all__ = ["Normalisation", "Placement", "Preprocessor", "check_image", "place", "shrinks_by_area"]
 
 Image = npt.NDArray[np.uint8]
 Tensor = npt.NDArray[np.generic]
@@ -71,24 +73,72 @@ def place(source_width: int, source_height: int, spec: InputSpec) -> Placement:
     return Placement(source_width, source_height, left, top, width, height)
 
 
-class Preprocessor:
-    """Turns pictures into input tensors for one InputSpec; safe to call from several threads."""
+def shrinks_by_area(width: int, height: int, placement: Placement, spec: InputSpec) -> bool:
+    """Tell whether a picture (or a part of one) of a size is averaged over areas, not interpolated.
 
-    def __init__(self, spec: InputSpec) -> None:
+    It is where the spec wants it and the picture shrinks to less than half along an axis and grows along none.
+    """
+    shrinks = width >= placement.width and height >= placement.height
+    return spec.downscale == "area" and shrinks and (width > 2 * placement.width or height > 2 * placement.height)
+
+
+@dataclass(frozen=True, eq=False)
+class Normalisation:
+    """What makes a tensor's element of a pixel: ``pixel * scale + offset`` in float32; arrays (3,) by tensor channel.
+
+    Attributes:
+        scale, offset: of each channel.
+        pad: what padding becomes.
+        order: channel of a BGR picture that each channel of the tensor shows.
+    """
+
+    scale: npt.NDArray[np.float32]
+    offset: npt.NDArray[np.float32]
+    pad: npt.NDArray[np.float32]
+    order: tuple[int, int, int]
+
+    @classmethod
+    def of(cls, spec: InputSpec) -> Normalisation:
+        """Return the numbers of a spec.
+
+        Raises:
+            SpecError: if the network's input is grey, or of integers that mean and std do not spread pixels over.
+        """
         if spec.channels == "GRAY":
             raise SpecError("three colour channels", "a network with grey input", "Export it with RGB or BGR input")
-        if spec.dtype == "int8" or (spec.dtype == "uint8" and (spec.mean, spec.std) != ((0.0,) * 3, (1.0,) * 3)):
-            raise SpecError(
-                "mean 0 and std 1 for an integer input tensor",
-                f"dtype {spec.dtype}, mean {spec.mean}, std {spec.std}",
-                "Correct input.mean and input.std of the spec",
-            )
+        _check_integers(spec)
+        scale = (1 / np.array(spec.std, np.float64)).astype(np.float32)
+        offset = (-np.array(spec.mean, np.float64) / np.array(spec.std, np.float64)).astype(np.float32)
+        pad: npt.NDArray[np.float32] = spec.pad_value * scale + offset
+        return cls(scale, offset, pad, (2, 1, 0) if spec.channels == "RGB" else (0, 1, 2))
+
+
+def _check_integers(spec: InputSpec) -> None:
+    if spec.dtype not in ("uint8", "int8"):
+        return
+    mean, std = np.array(spec.mean), np.array(spec.std)
+    ends = np.rint([-mean / std, (255 - mean) / std])
+    limits = np.iinfo(spec.dtype)
+    # Half of the type's values, since a symmetrical quantisation of 0..255 to int8 uses no negative ones.
+    spread = np.abs(ends[1] - ends[0]).min() >= 127
+    if not spread or ends.min() < limits.min or ends.max() > limits.max:
+        raise SpecError(
+            f"a mean and std that spread pixels of 0..255 over {limits.min}..{limits.max} for a {spec.dtype} input",
+            f"mean {spec.mean}, std {spec.std}",
+            "Correct input.mean and input.std of the spec (uint8: 0 and 1, int8: 128 and 1, or as it was quantised)",
+        )
+
+
+class Preprocessor:
+    """Turns pictures into input tensors for one InputSpec; safe to call from several threads.
+
+    Raises:
+        SpecError: as ``Normalisation.of``.
+    """
+
+    def __init__(self, spec: InputSpec) -> None:
         self.spec = spec
-        self._scale = (1 / np.array(spec.std, np.float64)).astype(np.float32)
-        self._offset = (-np.array(spec.mean, np.float64) / np.array(spec.std, np.float64)).astype(np.float32)
-        self._pad = spec.pad_value * self._scale + self._offset
-        # OpenCV pictures are BGR; plane k of the tensor is channel _order[k] of the picture.
-        self._order = (2, 1, 0) if spec.channels == "RGB" else (0, 1, 2)
+        self._normalisation = Normalisation.of(spec)
 
     def __call__(self, images: Sequence[Image]) -> tuple[Tensor, list[Placement]]:
         """Resize, normalise and lay out a batch.
@@ -125,27 +175,37 @@ class Preprocessor:
             target: the tensor's share of it, (3, height, width) or (height, width, 3).
             placement: where it goes; the source's size is not looked at.
         """
-        resized = _resize(image, placement)
+        resized = self._resize(image, placement)
         if self.spec.layout == "NCHW":
             self._write_planes(resized, target, placement)
         else:
             self._write_interleaved(resized, target, placement)
 
+    def _resize(self, image: Image, at: Placement) -> Image:
+        height, width = image.shape[:2]
+        if (width, height) == (at.width, at.height):
+            return image
+        area = shrinks_by_area(width, height, at, self.spec)
+        method = cv2.INTER_AREA if area else cv2.INTER_LINEAR
+        return np.asarray(cv2.resize(image, (at.width, at.height), interpolation=method), np.uint8)
+
     def _write_planes(self, resized: Image, target: Tensor, at: Placement) -> None:
         channels = cv2.split(resized)
+        values = self._normalisation
         for plane, channel, scale, offset, pad in zip(
-            target, (channels[k] for k in self._order), self._scale, self._offset, self._pad, strict=True
+            target, (channels[k] for k in values.order), values.scale, values.offset, values.pad, strict=True
         ):
             _fill_border(plane, at, pad)
             region = plane[at.top : at.top + at.height, at.left : at.left + at.width]
             _normalise(channel, region, scale, offset)
 
     def _write_interleaved(self, resized: Image, target: Tensor, at: Placement) -> None:
-        _fill_border(target, at, self._pad)
+        values = self._normalisation
+        _fill_border(target, at, values.pad)
         region = target[at.top : at.top + at.height, at.left : at.left + at.width]
         if self.spec.channels == "RGB":
             resized = np.asarray(cv2.cvtColor(resized, cv2.COLOR_BGR2RGB), np.uint8)
-        _normalise(resized, region, self._scale, self._offset)
+        _normalise(resized, region, values.scale, values.offset)
 
 
 def check_image(image: object) -> None:
@@ -165,16 +225,10 @@ def check_image(image: object) -> None:
         raise ImageError("a picture with pixels", f"shape {image.shape}", "Check where the picture comes from")
 
 
-def _resize(image: Image, at: Placement) -> Image:
-    if image.shape[:2] == (at.height, at.width):
-        return image
-    return np.asarray(cv2.resize(image, (at.width, at.height), interpolation=cv2.INTER_LINEAR), np.uint8)
-
-
 def _normalise(
     pixels: npt.NDArray[np.generic], region: Tensor, scale: npt.NDArray[np.float32], offset: npt.NDArray[np.float32]
 ) -> None:
-    if region.dtype == np.uint8:
+    if region.dtype == np.uint8 and np.all(scale == 1) and not np.any(offset):
         np.copyto(region, pixels)
         return
     if region.dtype == np.float32:
@@ -182,7 +236,11 @@ def _normalise(
         if np.any(offset):
             np.add(region, offset, out=region)
         return
-    np.copyto(region, np.multiply(pixels, scale, dtype=np.float32) + offset, casting="same_kind")
+    np.copyto(region, _as_element(np.multiply(pixels, scale, dtype=np.float32) + offset, region), casting="unsafe")
+
+
+def _as_element(values: npt.NDArray[np.float32], region: Tensor) -> npt.NDArray[np.float32]:
+    return np.rint(values) if region.dtype.kind in "iu" else values
 
 
 def _fill_border(target: Tensor, at: Placement, value: npt.NDArray[np.float32]) -> None:
@@ -194,4 +252,4 @@ def _fill_border(target: Tensor, at: Placement, value: npt.NDArray[np.float32]) 
         target[at.top : bottom, right:],
     ):
         if strip.size:
-            np.copyto(strip, value, casting="unsafe")
+            np.copyto(strip, _as_element(value, target), casting="unsafe")

@@ -24,7 +24,7 @@ from edgedet.runtime.interpolation import Axis, bilinear
 if TYPE_CHECKING:
     from edgedet.runtime.preprocess import Placement
 
-__all__ = ["pixel_range", "prototype_masks"]
+__all__ = ["covered_samples", "pixel_range", "prototype_masks"]
 
 FloatArray = npt.NDArray[np.float32]
 IntArray = npt.NDArray[np.int64]
@@ -99,9 +99,20 @@ def _axis(source: int, covered: int, offset: int, size: int, samples: int) -> Ax
     """
     scale = samples / size
     places = ((np.arange(source) + 0.5) * (covered / source) + offset) * scale
-    # The prototypes whose centres the picture covers, or the one below its middle where it is too thin to cover any.
-    lowest, highest = (math.ceil(edge * scale - 0.5) for edge in (offset, offset + covered))
-    if lowest == highest:
+    return bilinear(places, samples, *covered_samples(covered, offset, scale))
+
+
+def covered_samples(covered: int, offset: int, scale: float) -> tuple[int, int]:
+    """Return the first and the last prototype whose centres the picture covers, along one axis.
+
+    The one below its middle, where it is too thin to cover any.
+
+    Args:
+        covered, offset: how many pixels of the network's input the picture covers, from which on.
+        scale: prototypes a pixel of the network's input.
+    """
+    lowest, end = (math.ceil(edge * scale - 0.5) for edge in (offset, offset + covered))
+    if lowest == end:
         lowest = int((offset + covered / 2) * scale)
-        highest = lowest + 1
-    return bilinear(places, samples, lowest, highest - 1)
+        end = lowest + 1
+    return lowest, end - 1

@@ -79,6 +79,12 @@ _FILE = click.Path(path_type=Path, dir_okay=False)
 @click.option("--version-compatible", is_flag=True, help="Let later versions of TensorRT run it too, a little slower")
 @click.option("--hardware-compatible", is_flag=True, help="Let kindred GPUs run it too, a little slower")
 @click.option("--sign", type=_FILE, metavar="KEY", help="Sign it with the private key that edgedet keygen made")
+@click.option(
+    "--pictures",
+    type=click.Path(path_type=Path, exists=True, file_okay=False),
+    metavar="DIR",
+    help="Pictures on which the engine is held against ONNX Runtime [default: the package's own]",
+)
 @click.option("--verbose-layers", is_flag=True, help="List every kernel with the types that it works on")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of tables")
 def command(
@@ -94,6 +100,7 @@ def command(
     version_compatible: bool,
     hardware_compatible: bool,
     sign: Path | None,
+    pictures: Path | None,
     verbose_layers: bool,
     as_json: bool,
 ) -> None:
@@ -115,7 +122,7 @@ def command(
         dla=dla,
     )
     key = None if sign is None else _private_key(sign)
-    report = _build(model, output or model.with_suffix(".engine"), options, key, quiet=as_json)
+    report = _build(model, output or model.with_suffix(".engine"), options, key, pictures=pictures, quiet=as_json)
     if as_json:
         record = report.to_json()
         if verbose_layers:
@@ -152,7 +159,13 @@ def _private_key(path: Path) -> Ed25519PrivateKey:
 
 
 def _build(
-    model: Path, output: Path, options: EngineOptions, key: Ed25519PrivateKey | None, *, quiet: bool
+    model: Path,
+    output: Path,
+    options: EngineOptions,
+    key: Ed25519PrivateKey | None,
+    *,
+    pictures: Path | None,
+    quiet: bool,
 ) -> BuildReport:
     from rich.console import Console
     from rich.progress import Progress
@@ -172,7 +185,14 @@ def _build(
                 bars[phase] = progress.add_task(phase, total=total)
             progress.update(bars[phase], completed=done, total=max(total, done))
 
-        return build_file(model, output, options, target, trust=Trust(), key=key, on_progress=show)
+        if options.targets:
+            return build_file(model, output, options, target, trust=Trust(), key=key, on_progress=show)
+        from edgedet.export.engine.on_device import check_on_device
+        from edgedet.runtime.cuda.device import Device
+
+        with Device() as device:
+            check = check_on_device(model, device, pictures)
+            return build_file(model, output, options, target, trust=Trust(), key=key, check=check, on_progress=show)
 
 
 def _warn(model: Path, options: EngineOptions, target: Target) -> None:

@@ -16,6 +16,7 @@ from rich.progress import track
 from edgedet.atomic_file import atomic_file
 from edgedet.class_match import ClassMatch
 from edgedet.class_names import KNOWN_NAMES
+from edgedet.cli.engine_options import engine_options
 from edgedet.cli.parameters import class_list
 from edgedet.cli.scoring import TABLES
 from edgedet.cli.task_options import check_options
@@ -75,6 +76,7 @@ SHOWN = 5
     "it was exported for",
 )
 @tile_options
+@engine_options
 @click.option("--limit", type=click.IntRange(1), metavar="N", help="Score the first N pictures only")
 @click.option("--threads", type=click.IntRange(1), metavar="N", help="CPU threads of the engine; all where left out")
 def command(
@@ -88,6 +90,7 @@ def command(
     multi_label: bool,
     proposals: int | None,
     tiling: Tiling | None,
+    engine: dict[str, Any],
     limit: int | None,
     threads: int | None,
 ) -> None:
@@ -106,7 +109,7 @@ def command(
 
     _check_place(json_path)
     selection = Selection(confidence=conf, iou=iou, max_detections=max_det, multi_label=multi_label)
-    with load(model, selection=selection, threads=threads, proposals=proposals, tiling=tiling) as detector:
+    with load(model, selection=selection, threads=threads, proposals=proposals, tiling=tiling, **engine) as detector:
         spec = detector.spec
         scoring = _scoring(spec.task)
         labelled = scoring.read(data, names, spec.class_names)

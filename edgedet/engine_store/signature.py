@@ -122,7 +122,8 @@ def read_private_key(path: Path, passphrase: bytes | None = None) -> Ed25519Priv
         ) from error
     if not isinstance(key, ed25519.Ed25519PrivateKey):
         raise EngineError("an Ed25519 private key", f"'{path}' with another kind", "Make one with: edgedet keygen")
-    return key
+    checked: Ed25519PrivateKey = key
+    return checked
 
 
 def is_encrypted(path: Path) -> bool:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import datetime
 import hashlib
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +14,7 @@ import onnx
 from google.protobuf.message import DecodeError
 
 from edgedet.engine_store.manifest import EngineManifest, sha256
-from edgedet.engine_store.trust import Trust, write_engine
+from edgedet.engine_store.trust import Trust, VerifiedEngine, write_engine
 from edgedet.errors import ModelFileError
 from edgedet.export.engine.layers import LayerPrecision, int8_share
 from edgedet.export.engine.options import EngineOptions
@@ -28,12 +28,17 @@ if TYPE_CHECKING:
 
 __all__ = [
     "BuildReport",
+    "Check",
     "LayerSummary",
     "build_file",
     "options_record",
     "source_sha256",
     "summarise_layers",
 ]
+
+
+Check = Callable[[VerifiedEngine], Mapping[str, Any]]
+"""Looks at an engine that was just built, and refuses it or returns what it found, as JSON."""
 
 
 @dataclass(frozen=True)
@@ -98,6 +103,7 @@ class BuildReport:
             "target": str(self.manifest.target),
             "seconds": round(self.seconds, 3),
             "layers": None if self.layers is None else self.layers.to_json(),
+            "parity": self.manifest.report.get("parity"),
             "warnings": list(self.warnings),
         }
 
@@ -110,6 +116,7 @@ def build_file(
     *,
     trust: Trust,
     key: Ed25519PrivateKey | None = None,
+    check: Check | None = None,
     on_progress: OnProgress | None = None,
 ) -> BuildReport:
     """Build the engine of an ONNX file and write it with its manifest.
@@ -121,10 +128,11 @@ def build_file(
         target: the device that is built for.
         trust: whose secret seals the engine as this user's.
         key: what to sign it with, if anything.
+        check: runs the engine before it is written; what it returns goes into the manifest's report.
         on_progress: told about the builder's phases.
 
     Raises:
-        EngineError: if parser or builder refused the network, or crashed.
+        EngineError: if parser or builder refused the network, or crashed, or what `check` raises.
         MissingDependencyError: if the flavour is not installed.
         ModelFileError: if the file is not ONNX.
         SinkError: if the engine cannot be written.
@@ -145,6 +153,9 @@ def build_file(
         options=options_record(options),
         report=_record(built, layers),
     )
+    if check is not None:
+        found = check(VerifiedEngine(built.plan, manifest))
+        manifest = replace(manifest, report={**manifest.report, **found})
     write_engine(engine, built.plan, manifest, trust, key)
     return BuildReport(engine, manifest, layers, built.layers, built.warnings, built.seconds)
 

@@ -65,14 +65,20 @@ class FastestDet(BoxHead):
                 "Correct input.width and input.height",
             )
 
+    def least_objectness(self, confidence: float) -> float:
+        """Return the objectness below which no score reaches a confidence.
+
+        A class probability is at most 1, so the objectness alone can rule a cell out; a hair covers rounding.
+        """
+        least: float = (confidence * (1 - 1e-6)) ** (1 / self.objectness_power)
+        return least
+
     def decode(self, outputs: RawOutputs, size: tuple[int, int], selection: Selection) -> Candidates:
         """Turn one picture's feature map into candidates (see ``Head.decode``)."""
         channels = outputs[0]
         rows, columns = channels.shape[1:]
         channels = channels.reshape(len(channels), rows * columns)
-        # A class probability is at most 1, so the objectness alone can rule a cell out; the hair covers rounding.
-        least = (selection.confidence * (1 - 1e-6)) ** (1 / self.objectness_power)
-        cells = np.flatnonzero(channels[0] >= least)
+        cells = np.flatnonzero(channels[0] >= self.least_objectness(selection.confidence))
         survivors = np.asarray(channels[:, cells], np.float32)
         with np.errstate(invalid="ignore"):  # a negative number from a quantised network has no power and never passes
             scores = survivors[5:] ** np.float32(self.class_power) * survivors[0] ** np.float32(self.objectness_power)

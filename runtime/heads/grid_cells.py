@@ -75,13 +75,18 @@ class GridCells(BoxHead):
                 "Correct head.layout, or input.width and input.height",
             )
 
+    def least_objectness(self, confidence: float) -> float:
+        """Return the raw p_c below which no score reaches a confidence.
+
+        A class probability is at most 1, so p_c alone rules most cells out; a hair covers rounding.
+        """
+        return confidence * (1 - 1e-6) if self.objectness_activation == "none" else logit(confidence)
+
     def decode(self, outputs: RawOutputs, size: tuple[int, int], selection: Selection) -> Candidates:
         """Turn one picture's grid into candidates (see ``Head.decode``)."""
         cells = np.moveaxis(outputs[0], 0, -1) if self.layout == "NCHW" else outputs[0]
         activated = self.objectness_activation == "none"
-        # A class probability is at most 1, so p_c alone rules most cells out; the hair covers rounding.
-        least = selection.confidence * (1 - 1e-6) if activated else logit(selection.confidence)
-        row, column = np.nonzero(cells[..., 0] >= least)
+        row, column = np.nonzero(cells[..., 0] >= self.least_objectness(selection.confidence))
         survivors = np.asarray(cells[row, column], np.float32)
         p_c = survivors[:, :1] if activated else sigmoid(survivors[:, :1])
         scores = class_probabilities(survivors[:, 5:], self.class_activation, None) * p_c

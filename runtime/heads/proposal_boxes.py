@@ -19,11 +19,11 @@ from edgedet.runtime.heads.head import BoxHead, Candidates, Head, RawOutputs
 from edgedet.runtime.heads.scores import Chosen, choose, choose_softmax, from_scores, logit, sigmoid
 from edgedet.runtime.selection import Selection
 
-__all__ = ["ProposalBoxes", "check_stage"]
+__all__ = ["LARGEST_GROWTH", "ProposalBoxes", "check_stage"]
 
 Array = npt.NDArray[Any]
 
-_LARGEST_GROWTH = math.log(1000 / 16)
+LARGEST_GROWTH = math.log(1000 / 16)
 """Sides grow by this power of e at most, as in Detectron: an untrained network overflows no float."""
 
 
@@ -125,7 +125,7 @@ class ProposalBoxes(BoxHead):
         moves = np.asarray(offsets, np.float32) * np.array(self.variances, np.float32)
         with np.errstate(over="ignore", invalid="ignore"):  # a box that is not finite is dropped by NMS
             center = boxes[:, :2] + moves[:, :2] * boxes[:, 2:]
-            half = boxes[:, 2:] * np.exp(np.minimum(moves[:, 2:], np.float32(_LARGEST_GROWTH))) / 2
+            half = boxes[:, 2:] * np.exp(np.minimum(moves[:, 2:], np.float32(LARGEST_GROWTH))) / 2
             return np.concatenate([center - half, center + half], axis=1)
 
 

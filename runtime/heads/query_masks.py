@@ -23,7 +23,7 @@ from edgedet.runtime.selection import Selection
 if TYPE_CHECKING:
     from edgedet.runtime.preprocess import Placement
 
-__all__ = ["QueryMasks"]
+__all__ = ["QueryMasks", "inverse_sigmoid"]
 
 FloatArray = npt.NDArray[np.float32]
 IntArray = npt.NDArray[np.int64]
@@ -120,7 +120,7 @@ class QueryMasks(MapHead):
         return query, best[query], score[query]
 
     def _weighted(self, maps: FloatArray, class_id: IntArray, score: FloatArray, sampler: MapSampler) -> Parts:
-        found = assign_pixels(maps, sampler, score, _inverse_sigmoid(self.mask_threshold))
+        found = assign_pixels(maps, sampler, score, inverse_sigmoid(self.mask_threshold))
         shown = found.won >= self.overlap_threshold * found.claimed
         kept = shown & (found.claimed > 0) & (found.owned > self.smallest_area)
         return Parts(found.owner, class_id, score, found.owned, kept)
@@ -141,7 +141,7 @@ class QueryMasks(MapHead):
         return np.where(np.isin(class_id, self.thing_classes), area, total[class_id])
 
 
-def _inverse_sigmoid(probability: float) -> float:
+def inverse_sigmoid(probability: float) -> float:
     """Return the logit of a probability; of 0 and 1 what every logit and none reaches."""
     if probability in (0, 1):
         return -np.inf if probability == 0 else np.inf

@@ -8,8 +8,10 @@
 
 #if defined(__CUDACC__) || defined(__CUDACC_RTC__)
 #define EDGEDET_HD __host__ __device__ __forceinline__
+#define EDGEDET_DEVICE __device__ __forceinline__  // what uses atomics, barriers or warps
 #else
 #define EDGEDET_HD inline
+#define EDGEDET_DEVICE inline
 #endif
 
 namespace edgedet {

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Allocate", "Array", "Launcher"]
+__all__ = ["Allocate", "Array", "Launcher", "Upload", "address_of"]
 
 
 class Array(Protocol):
@@ -34,6 +34,13 @@ class Allocate(Protocol):
         """Return a contiguous array whose values are not set."""
 
 
+class Upload(Protocol):
+    """Puts constants where kernels can reach them, once, when a stage is built."""
+
+    def __call__(self, values: npt.NDArray[Any]) -> Array:
+        """Return a contiguous copy."""
+
+
 class Launcher(Protocol):
     """Starts kernels in order on one stream (or runs them at once on the host)."""
 
@@ -47,3 +54,16 @@ class Launcher(Protocol):
             arguments: arrays (their address is passed), None (a null pointer), or ctypes values and structures (passed
                 by value).
         """
+
+
+def address_of(array: Array) -> int:
+    """Return where an array begins, for a structure that a kernel is given by value.
+
+    Args:
+        array: a NumPy array, or a buffer with an ``address``. (Its ``__cuda_array_interface__`` would have it too, but
+            asking for that may wait for the device.)
+    """
+    if isinstance(array, np.ndarray):
+        return array.ctypes.data
+    address: int = array.address  # type: ignore[attr-defined]  # what memory on a device has and NumPy's lacks
+    return address

@@ -23,11 +23,12 @@ SANITIZE = "EDGEDET_SANITIZE"
 """Environment variable: set, the kernels are built with AddressSanitizer and UndefinedBehaviorSanitizer."""
 
 _KERNEL = re.compile(r'extern\s+"C"\s+__global__\s+void\s+(?:__launch_bounds__\([^)]*\)\s*)?(\w+)\s*\(')
+_INCLUDE = re.compile(r'^#include "([^"]+)"', re.MULTILINE)
 _BARRIER = re.compile(r"\b__sync\w+|\b__\w+_sync\b")
 
 _FLAGS = ("-std=c++20", "-O2", "-g", "-fPIC", "-ffp-contract=off", "-Wall", "-Wextra", "-Wconversion", "-Werror")
 _NOT_KERNELS = ("-Wno-unknown-pragmas", "-Wno-unused-parameter")
-_SANITIZERS = ("-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-fno-omit-frame-pointer")
+_SANITIZERS = ("-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-fno-omit-frame-pointer", "-O1", "-g1")
 
 
 def compiler() -> str | None:
@@ -56,9 +57,7 @@ class HostKernels:
         """Return whether there is a kernel of this name."""
         return bool(self._library.cuda_on_host_has(name.encode()))
 
-    def launch(
-        self, name: str, grid: Sequence[int], block: Sequence[int], *arguments: Any, order: int = 0
-    ) -> None:
+    def launch(self, name: str, grid: Sequence[int], block: Sequence[int], *arguments: Any, order: int = 0) -> None:
         """Run a kernel to its end.
 
         Args:
@@ -87,7 +86,7 @@ def build(folder: Path, *, sanitize: bool | None = None) -> HostKernels:
     wanted = bool(os.environ.get(SANITIZE)) if sanitize is None else sanitize
     flags = [*_FLAGS, *_NOT_KERNELS, *(_SANITIZERS if wanted else ())]
     sources = sorted(KERNELS.glob("*.cu"))
-    texts = [path.read_bytes() for path in sorted([*KERNELS.glob("*.cu*"), *SHIM.iterdir()])]
+    texts = [path.read_bytes() for path in sorted([*sources, *KERNELS.glob("*.cuh"), *SHIM.iterdir()])]
     key = hashlib.sha256(b"\0".join([chosen.encode(), *(flag.encode() for flag in flags), *texts])).hexdigest()[:16]
     library = folder / f"kernels-{key}.so"
     if not library.exists():
@@ -96,26 +95,34 @@ def build(folder: Path, *, sanitize: bool | None = None) -> HostKernels:
 
 
 def _compile(chosen: str, flags: list[str], sources: list[Path], library: Path) -> None:
+    """Compile what has changed, and link it with what has not."""
     work = library.with_suffix(f".{os.getpid()}")
     work.mkdir(parents=True, exist_ok=True)
-    units = [_unit(source, work) for source in sources] + [SHIM / "entry.cpp"]
+    shim = [path.read_text(encoding="utf-8") for path in sorted(SHIM.iterdir())]
     include = [f"-I{KERNELS}", f"-I{SHIM}"]
-    objects = [work / f"{unit.stem}.o" for unit in units]
 
-    def compile_unit(unit: Path, target: Path) -> None:
-        _run([chosen, *flags, *include, "-c", str(unit), "-o", str(target)])
+    def compile_unit(unit: Path, text: str) -> Path:
+        parts = [chosen, *flags, *shim, text, unit.read_text(encoding="utf-8")]
+        key = hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
+        kept = library.parent / f"{unit.stem}-{key}.o"
+        if not kept.exists():
+            _run([chosen, *flags, *include, "-c", str(unit), "-o", str(work / kept.name)])
+            (work / kept.name).replace(kept)
+        return kept
 
+    units = [_unit(source, work) for source in sources] + [SHIM / "entry.cpp"]
+    texts = [_with_headers(source) for source in sources] + [""]
     with ThreadPoolExecutor(2) as pool:
-        list(pool.map(compile_unit, units, objects))
+        objects = list(pool.map(compile_unit, units, texts))
     _run([chosen, *flags, "-shared", *map(str, objects), "-o", str(work / "kernels.so")])
-    os.replace(work / "kernels.so", library)
+    (work / "kernels.so").replace(library)
     shutil.rmtree(work)
 
 
 def _unit(source: Path, work: Path) -> Path:
     """Write the C++ file that holds a .cu file and registers its kernels."""
     text = source.read_text(encoding="utf-8")
-    barriers = "true" if _BARRIER.search(text) else "false"
+    barriers = "true" if _BARRIER.search(_with_headers(source)) else "false"
     lines = ["#include <functional>", '#include "cuda_on_host.hpp"', f'#include "{source.name}"', "namespace {"]
     lines += [
         f'const cuda_on_host::Registration register_{name}("{name}", {barriers}, &{name});'
@@ -126,8 +133,16 @@ def _unit(source: Path, work: Path) -> Path:
     return unit
 
 
+def _with_headers(source: Path) -> str:
+    """Return the text of a source file and of the headers that it includes."""
+    text = source.read_text(encoding="utf-8")
+    return "".join([text, *(_with_headers(KERNELS / name) for name in _INCLUDE.findall(text))])
+
+
 def _run(command: list[str]) -> None:
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    # The sanitizers are preloaded into the program under test; the compiler would be ten times slower under them.
+    environment = {name: value for name, value in os.environ.items() if name != "LD_PRELOAD"}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     assert done.returncode == 0, f"{' '.join(command)}\n{done.stderr}"
 
 

@@ -17,8 +17,26 @@ from edgedet.cli.main import COMMANDS
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = {"edgedet": "edgedet", "export": "edgedet.export", "runtime": "edgedet.runtime"}
-FACE = ("edgedet/cli/", "edgedet/loader.py", "edgedet/__init__.py")
-HEAVY = ("cv2", "onnx", "onnxruntime", "torch", "torchvision", "ultralytics", "transformers", "rich", "pycocotools")
+FACE = (
+    "edgedet/cli/",
+    "edgedet/loader.py",
+    "edgedet/engine_choice.py",
+    "edgedet/device_loader.py",
+    "edgedet/__init__.py",
+)
+HEAVY = (
+    "cv2",
+    "onnx",
+    "onnxruntime",
+    "torch",
+    "torchvision",
+    "ultralytics",
+    "transformers",
+    "rich",
+    "pycocotools",
+    "pycuda",
+    "cuda",
+)
 
 
 @dataclass(frozen=True)
@@ -120,7 +138,19 @@ def test_torch_only_where_networks_are_read_and_only_lazily():
 
 @pytest.mark.parametrize(
     "package",
-    ["ultralytics", "transformers", "rfdetr", "yolox", "supervision", "pycocotools", "safetensors", "skimage", "yaml"],
+    [
+        "ultralytics",
+        "transformers",
+        "rfdetr",
+        "yolox",
+        "supervision",
+        "pycocotools",
+        "safetensors",
+        "skimage",
+        "yaml",
+        "pycuda",
+        "cuda",
+    ],
 )
 def test_optional_packages_are_imported_lazily(package):
     found = [item for item in all_imports(*PACKAGES) if item.top == package]
@@ -162,6 +192,7 @@ def loaded_by(code: str) -> set[str]:
         ("import edgedet.diagnosis", set()),
         ("from edgedet import Detections; Detections.empty()", set()),
         ("from edgedet.runtime.heads import HEADS", set()),
+        ("import edgedet.runtime.cuda.device", set()),
         ("import edgedet; edgedet.load", {"cv2", "onnxruntime"}),
         ("import edgedet; edgedet.open_stream", {"cv2", "onnxruntime"}),
         ("import edgedet; edgedet.export_model", {"cv2", "onnx", "onnxruntime"}),

@@ -207,9 +207,14 @@ template <typename T> T from_lane(T value, unsigned lane) {
 }
 
 /// A launchable kernel: its parameters are read through pointers, as cuLaunchKernel does.
+struct Parameter {
+  unsigned size, alignment, is_pointer;
+};
+
 struct Kernel {
   bool barriers;
   std::function<void(dim3, dim3, void**)> launch;
+  std::vector<Parameter> parameters;
 };
 
 inline std::map<std::string, Kernel>& kernels() {
@@ -229,7 +234,8 @@ struct Registration {
   Registration(const char* name, bool barriers, void (*kernel)(Parameters...)) {
     kernels()[name] = {barriers, [kernel, barriers](dim3 grid, dim3 threads, void** values) {
                          call(kernel, grid, threads, barriers, values, std::index_sequence_for<Parameters...>{});
-                       }};
+                       },
+                       {Parameter{sizeof(Parameters), alignof(Parameters), std::is_pointer_v<Parameters>}...}};
   }
 };
 

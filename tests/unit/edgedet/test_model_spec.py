@@ -54,6 +54,7 @@ inputs = st.builds(
     resize=st.sampled_from(get_args(model_spec.Resize)),
     pad_value=st.integers(0, 255),
     pad_position=st.sampled_from(get_args(model_spec.PadPosition)),
+    downscale=st.sampled_from(get_args(model_spec.Downscale)),
 )
 tensors = st.builds(
     TensorSpec, names, st.lists(st.integers(-1, 10_000)).map(tuple), st.sampled_from(["float32", "int64"])

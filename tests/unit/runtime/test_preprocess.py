@@ -53,6 +53,55 @@ def test_interleaved_agrees_with_opencv(position, dtype):
     np.testing.assert_array_equal(tensor[0], letterboxed(image, spec)[..., ::-1])
 
 
+@pytest.mark.parametrize(
+    ("size", "areas"),
+    [
+        ((201, 100), True),
+        ((900, 50), True),
+        ((200, 100), False),  # half: bilinear sees all pixels
+        ((199, 99), False),
+        ((1000, 49), False),  # grows along one axis
+        ((100, 50), False),
+        ((20, 10), False),
+    ],
+)
+def test_strong_shrinking_averages_areas_where_the_spec_says_so(size, areas):
+    spec = InputSpec(100, 50, resize="stretch", dtype="uint8", mean=(0, 0, 0), std=(1, 1, 1), downscale="area")
+    image = picture(*size)
+    tensor, _ = Preprocessor(spec)([image])
+    method = cv2.INTER_AREA if areas else cv2.INTER_LINEAR
+    expected = cv2.resize(image, (100, 50), interpolation=method)
+    np.testing.assert_array_equal(tensor[0].transpose(1, 2, 0)[..., ::-1], expected)
+
+
+def test_an_averaged_checkerboard_is_grey():
+    """What bilinear makes of it depends on which four pixels it looks at."""
+    board = np.zeros((400, 400, 3), np.uint8)
+    board[::2, 1::2] = board[1::2, ::2] = 254
+    tensor, _ = Preprocessor(InputSpec(100, 100, downscale="area"))([board])
+    np.testing.assert_allclose(tensor, 127 / 255, rtol=1e-6)
+
+
+@pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
+@pytest.mark.parametrize(
+    ("dtype", "mean", "std"),
+    [
+        ("int8", (128.0, 128.0, 128.0), (1.0, 1.0, 1.0)),
+        ("int8", (0.0, 4.0, 0.0), (255 / 127, 2.0, 255 / 127)),
+        ("uint8", (0.0, 0.0, 0.0), (1.0, 2.0, 1.5)),
+    ],
+)
+def test_integer_inputs_are_rounded(dtype, mean, std, layout):
+    spec = InputSpec(64, 40, layout=layout, channels="BGR", dtype=dtype, mean=mean, std=std)
+    image = picture(64, 20)
+    tensor, _ = Preprocessor(spec)([image])
+    pixels = letterboxed(image, spec).astype(np.float32)
+    scale, offset = np.float32(1 / np.array(std)), np.float32(-np.array(mean) / np.array(std))
+    expected = np.rint(pixels * scale + offset)
+    assert tensor.dtype == dtype
+    np.testing.assert_array_equal(tensor[0] if layout == "NHWC" else tensor[0].transpose(1, 2, 0), expected)
+
+
 @pytest.mark.parametrize("size", [(1920, 1080), (639, 427), (500, 333), (427, 640), (333, 501)])
 def test_letterbox_agrees_with_ultralytics(size):
     augment = pytest.importorskip("ultralytics.data.augment")
@@ -106,7 +155,17 @@ def test_other_arrays_are_refused(image):
         Preprocessor(InputSpec(64, 64))([image])
 
 
-@pytest.mark.parametrize("spec", [{"channels": "GRAY"}, {"dtype": "uint8"}, {"dtype": "int8"}])
+@pytest.mark.parametrize(
+    "spec",
+    [
+        {"channels": "GRAY"},
+        {"dtype": "uint8"},
+        {"dtype": "int8"},
+        {"dtype": "int8", "mean": (0, 0, 0), "std": (1, 1, 1)},
+        {"dtype": "uint8", "mean": (128, 128, 128), "std": (1, 1, 1)},
+        {"dtype": "uint8", "mean": (0, 0, 0), "std": (1, 1, 0.5)},
+    ],
+)
 def test_inputs_that_cannot_be_made_are_refused(spec):
     with pytest.raises(SpecError):
         Preprocessor(InputSpec(64, 64, **spec))

@@ -1,0 +1,18 @@
+// Entry points of decode_yolox_grid.cuh: a thread a location; blocks along x go over locations, along y over pictures.
+#include "decode_yolox_grid.cuh"
+
+extern "C" __global__ void edgedet_decode_yolox_grid_f32(const float* __restrict__ output,
+                                                         const edgedet::i32* __restrict__ wanted,
+                                                         edgedet::YoloxGrid head, edgedet::u32* words,
+                                                         edgedet::i32 pictures, edgedet::i32 capacity) {
+  using namespace edgedet;
+  decode_yolox_grid(head, output, wanted, candidate_list(words, pictures, capacity), place_of_thread());
+}
+
+extern "C" __global__ void edgedet_decode_yolox_grid_f16(const edgedet::Half* __restrict__ output,
+                                                         const edgedet::i32* __restrict__ wanted,
+                                                         edgedet::YoloxGrid head, edgedet::u32* words,
+                                                         edgedet::i32 pictures, edgedet::i32 capacity) {
+  using namespace edgedet;
+  decode_yolox_grid(head, output, wanted, candidate_list(words, pictures, capacity), place_of_thread());
+}
