@@ -2,6 +2,7 @@
 # make test    run the tests
 # make lint    check style and formatting
 # make tidy    look for mistakes in the CUDA kernels with clang-tidy (TIDY_FLAGS=--quick: seconds instead of minutes)
+# make gpu     everything that needs a GPU: tests/gpu, and figures into demo/ (see docs/gpu-checks.md)
 # make cubins  build the CUDA kernels that are shipped (needs no GPU; minutes where much has changed)
 # make venv    only the environment, with edgedet in it
 # make clean   remove what the targets made, except the environment
@@ -19,7 +20,7 @@ WHAT := pyproject.toml constraints.txt
 EDGEDET := $(BIN)/edgedet
 PICTURE := $(firstword $(sort $(wildcard examples/digits/images/*)))
 
-.PHONY: help venv demo test lint tidy cubins clean
+.PHONY: help venv demo test lint tidy gpu cubins clean
 .DELETE_ON_ERROR:
 
 help:
@@ -86,6 +87,18 @@ lint: $(VENV)/.lint
 
 tidy: $(VENV)/.tidy
 	$(BIN)/python tests/support/tidy_kernels.py --program $(BIN)/clang-tidy $(TIDY_FLAGS)
+
+gpu: $(VENV)/.test
+	@mkdir -p demo
+	$(EDGEDET) doctor
+	$(BIN)/python -m pytest tests/gpu -rs
+	$(BIN)/python benchmarks/gpu/stages.py --json demo/stages.json
+	$(EDGEDET) export examples/models/digits.pt -o demo/digits.onnx
+	$(EDGEDET) export examples/models/digits.pt --fp16 -o demo/digits.fp16.onnx
+	$(EDGEDET) export examples/models/digits.pt --int8 --calib examples/digits/images -o demo/digits.int8.onnx
+	for model in digits digits.fp16 digits.int8; do \
+	  $(BIN)/python benchmarks/gpu/end_to_end.py demo/$$model.onnx --json demo/$$model.end_to_end.json || exit 1; \
+	done
 
 cubins: $(VENV)/.cubins
 	$(BIN)/python -m edgedet.runtime.kernels.build_cubins

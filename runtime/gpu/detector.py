@@ -88,6 +88,9 @@ class DeviceDetector(Detector[Answer]):
         lanes: batches in flight at most.
         graphs: whether runs are replayed as CUDA graphs, where driver and engine can.
 
+    Attributes:
+        device_engine: the engine, as what runs on a device.
+
     Raises:
         SpecError: if the spec does not fit the network.
         EngineError: if the device's memory does not suffice.
@@ -104,7 +107,7 @@ class DeviceDetector(Detector[Answer]):
         graphs: bool = True,
     ) -> None:
         super().__init__(spec, engine, selection)  # type: ignore[arg-type]  # an engine without infer: it is not called
-        self._device_engine = engine
+        self.device_engine = engine
         self._options: dict[str, Any] = {"batch": batch, "lanes": lanes, "graphs": graphs}
         self._pictures = spec.input.batch or batch
         self._step = self._pictures
@@ -122,7 +125,7 @@ class DeviceDetector(Detector[Answer]):
 
     def with_selection(self, selection: Selection) -> DeviceDetector[Answer]:
         """Return a detector with other thresholds on the same engine, with lanes of its own."""
-        return DeviceDetector(self.spec, self._device_engine, selection, **self._options)
+        return DeviceDetector(self.spec, self.device_engine, selection, **self._options)
 
     def preprocess(self, images: Sequence[npt.NDArray[np.uint8]]) -> Prepared:
         """Send at most a batch of BGR uint8 (H, W, 3) pictures on their way; waits while all lanes are taken."""

@@ -26,7 +26,7 @@ def test_the_host_path(provider: str, standin: Path, host_kernels: HostKernels, 
         pytest.skip(reason)
     environment = standin_driver.environment(standin, host_kernels, report=str(tmp_path / "report.json"))
     environment |= {standin_driver.PROVIDER: provider, "XDG_CACHE_HOME": str(tmp_path / "cache")}
-    command = [sys.executable, "-m", "pytest", "-q", "-rs", "-o", f"cache_dir={tmp_path / 'pytest'}", str(TESTS)]
+    command = [sys.executable, "-m", "pytest", "-rs", "-o", f"cache_dir={tmp_path / 'pytest'}", str(TESTS)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     passed = re.search(r"(\d+) passed", done.stdout)

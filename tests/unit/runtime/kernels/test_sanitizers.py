@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -48,16 +49,37 @@ def sanitized(arguments: list[str]) -> subprocess.CompletedProcess[str]:
     )
 
 
+BUILD = """
+import sys
+from pathlib import Path
+from host_kernels import build
+kernels = build(Path(sys.argv[1]))
+"""
+WHOLE_NETWORKS = ("test_decode_real_outputs.py", "test_decode_examples.py")
+"""Left out: they run networks, which takes longest here, and the kernels that they then run have tests of their own."""
+
+
+def with_support(program: str) -> str:
+    return f"import sys; sys.path.insert(0, {str(HERE.parents[2] / 'support')!r})\n{program}"
+
+
 @pytest.mark.skipif(bool(os.environ.get(SANITIZE)), reason="runs in a process with sanitizers already")
 def test_kernels_under_sanitizers(pytestconfig):
     assert pytestconfig.cache is not None
-    folder = pytestconfig.cache.mkdir("host_kernels").parents[1]
-    done = sanitized(
-        ["-m", "pytest", "-q", "-x", "-o", f"cache_dir={folder}", f"--ignore={__file__}", str(HERE)],
-    )
-    report = done.stdout[-6000:] + done.stderr[-6000:]
-    assert done.returncode == 0, report
-    assert "ERROR: AddressSanitizer" not in report and "runtime error:" not in report, report
+    built = pytestconfig.cache.mkdir("host_kernels")
+    done = sanitized(["-c", with_support(BUILD), str(built)])
+    assert done.returncode == 0, done.stderr[-6000:]
+    files = [path for path in sorted(HERE.glob("test_*.py")) if path.name not in (Path(__file__).name, *WHOLE_NETWORKS)]
+
+    def run(part: int) -> subprocess.CompletedProcess[str]:
+        mine = [str(path) for path in files[part::2]]
+        return sanitized(["-m", "pytest", "-q", "-x", "-o", f"cache_dir={built.parents[1]}", *mine])
+
+    with ThreadPoolExecutor(2) as pool:
+        for done in pool.map(run, range(2)):
+            report = done.stdout[-6000:] + done.stderr[-6000:]
+            assert done.returncode == 0, report
+            assert "ERROR: AddressSanitizer" not in report and "runtime error:" not in report, report
 
 
 PROGRAM = """
@@ -92,10 +114,8 @@ print("done")
 def test_sanitizers_find_faults(pytestconfig, size, factor, found):
     """A byte too few in a plane and a weight that overflows are reported: a green run above means something."""
     assert pytestconfig.cache is not None
-    support = HERE.parents[2] / "support"
-    program = f"import sys; sys.path.insert(0, {str(support)!r})\n{PROGRAM}"
     folder = pytestconfig.cache.mkdir("host_kernels")
-    done = sanitized(["-c", program, str(folder), str(size), str(factor)])
+    done = sanitized(["-c", with_support(PROGRAM), str(folder), str(size), str(factor)])
     if found is None:
         assert done.stdout.strip() == "done", done.stderr[-3000:]
     else:
