@@ -1,4 +1,7 @@
-"""Boxes and mask tint drawn on pictures in device memory, as ``runtime/overlay.py`` does it without labels, contours."""
+"""Boxes and mask tint drawn on pictures in device memory, as ``runtime/overlay.py`` does it, less labels and contours.
+
+Maths and memory pattern: overlay.cuh, overlay.cu.
+"""
 
 from __future__ import annotations
 

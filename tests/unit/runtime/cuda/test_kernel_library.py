@@ -76,7 +76,7 @@ def test_the_images_are_what_was_built(target):
 def test_products_and_sums_are_rounded_on_their_own():
     """In a stage without exp(), whose own arithmetic is fused."""
     image = read_image("compute_75", "nms")
-    assert b"mul.f32" in image
+    assert b"mul.rn.f32" in image
     assert b"fma.rn.f32" not in image
 
 
