@@ -63,7 +63,7 @@ def pictures(tmp_path: Path) -> list[Path]:
         (lambda x: x * np.float32(1.001), True),
         (lambda x: x.astype(np.float16).astype(np.float32), True),
         (lambda x: x * np.float32(1.3), False),
-        (lambda x: np.zeros_like(x), False),
+        (np.zeros_like, False),
         (lambda x: np.full_like(x, np.nan), False),
         (lambda x: np.where(np.arange(x.size).reshape(x.shape) == 0, np.nan, x).astype(np.float32), False),
         (lambda x: x[..., ::-1].copy(), False),
