@@ -46,7 +46,6 @@ EXTRAS: Mapping[str, str] = {
     "cuda": "running on an NVIDIA GPU, through cuda-bindings",
     "pycuda": "running on an NVIDIA GPU, through pycuda (built with nvcc)",
     "sign": "signed engines (edgedet keygen, build --sign, --key)",
-    "mqtt": "results to an MQTT broker (edgedet run --mqtt)",
     "supervision": "conversion to and from supervision.Detections",
 }
 """Extra of edgedet -> what a user gets from it (the extras for developers are left out)."""
