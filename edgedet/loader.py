@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 
 from edgedet.device_loader import ENGINE_SUFFIXES, load_engine_file, load_on_device
 from edgedet.engine_choice import EngineName, choose_engine
-from edgedet.errors import ModelFileError, SourceError, SpecError
+from edgedet.errors import ModelFileError, SpecError
 from edgedet.model_spec import ModelSpec
 
 if TYPE_CHECKING:
-    from edgedet.runtime.capture import CameraOptions, Source
+    from edgedet.runtime.capture import Source
     from edgedet.runtime.detector import Detector
     from edgedet.runtime.engines.onnxruntime import OnnxRuntimeEngine
     from edgedet.runtime.selection import Selection
@@ -206,7 +206,6 @@ def open_stream(
     *,
     policy: Policy | None = None,
     selection: Selection | None = None,
-    camera: CameraOptions | None = None,
 ) -> Stream:
     """Detect in every frame of a source, with reading, pre-processing and inference overlapped.
 
@@ -217,17 +216,17 @@ def open_stream(
             address.
         policy: ``every`` frame, or the ``latest`` one; by the kind of source where None.
         selection: thresholds and limits in place of the detector's own.
-        camera: pixel format, size, rate and memory of a V4L2 camera; for no other kind of source.
 
     Returns:
         A context manager that yields one result a frame.
     """
+    from edgedet.runtime.capture import open_source
     from edgedet.runtime.stream import Stream, schedule_for
 
     if not isinstance(detector, (str, PathLike)):
         chosen = detector if selection is None else detector.with_selection(selection)
-        return Stream(chosen, _opened(source, camera), policy=policy)
-    frames = _opened(source, camera)
+        return Stream(chosen, source, policy=policy)
+    frames = open_source(source) if isinstance(source, (str, int, PathLike)) else source
     try:
         schedule = schedule_for(frames, policy)
         loaded = load(detector, selection=selection, threads=schedule.threads)
@@ -235,15 +234,3 @@ def open_stream(
         frames.close()
         raise
     return Stream(loaded, frames, policy=policy, owns_detector=True, in_flight=schedule.in_flight)
-
-
-def _opened(source: Source | str | int | PathLike[str], camera: CameraOptions | None) -> Source:
-    from edgedet.runtime.capture import open_source
-
-    if isinstance(source, (str, int, PathLike)):
-        return open_source(source, camera=camera)
-    if camera is not None:
-        raise SourceError(
-            "camera options for a source that edgedet opens", f"{source.name!r}, which is open", "Open it with them"
-        )
-    return source
