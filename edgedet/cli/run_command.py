@@ -10,11 +10,12 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from edgedet.cli.contents import Contents, count
+from edgedet.cli.engine_options import engine_options
 from edgedet.cli.task_options import check_options
 from edgedet.cli.tile_options import tile_options
 from edgedet.errors import EdgedetError, SourceError
@@ -108,6 +109,7 @@ class _Outcome:
     "it was exported for",
 )
 @tile_options
+@engine_options
 @click.option(
     "--threads",
     type=click.IntRange(min=1),
@@ -129,12 +131,13 @@ def command(
     class_agnostic: bool,
     proposals: int | None,
     tiling: Tiling | None,
+    engine: dict[str, Any],
     threads: int | None,
     show: bool,
 ) -> None:
     """Detect in or segment pictures, videos and cameras.
 
-    MODEL is a file that "edgedet export" wrote.
+    MODEL is a file that "edgedet export" wrote, or an engine that "edgedet build" did.
     """
     from edgedet.loader import load
     from edgedet.runtime.capture import open_source
@@ -155,6 +158,7 @@ def command(
             threads=schedule.threads if schedule else threads,
             proposals=proposals,
             tiling=tiling,
+            **engine,
         )
         resources.callback(detector.close)
         check_options(detector.spec.task)
