@@ -10,10 +10,9 @@ from edgedet.errors import EngineError, SpecError
 from edgedet.model_spec import ModelSpec
 
 if TYPE_CHECKING:
-    from edgedet.engine_store.manifest import Flavour
-    from edgedet.engine_store.trust import Trust, VerifiedEngine
-    from edgedet.runtime.cuda.device import Device
+    from edgedet.engine_store.trust import VerifiedEngine
     from edgedet.runtime.engines.device_engine import DeviceEngine
+    from edgedet.runtime.engines.tensorrt import TensorRTEngine
     from edgedet.runtime.gpu.detector import DeviceDetector
     from edgedet.runtime.selection import Selection
 
@@ -27,13 +26,16 @@ DeviceEngineName = Literal["tensorrt", "rtx", "onnxruntime-cuda"]
 _LOG = logging.getLogger(__name__)
 
 
-def load_engine_file(path: Path, selection: Selection | None, key: Path | None) -> DeviceDetector[Any]:
+def load_engine_file(
+    path: Path, selection: Selection | None, key: Path | None, batch: int | None = None
+) -> DeviceDetector[Any]:
     """Load a built engine, verified before TensorRT sees it.
 
     Args:
         path: of the engine; its manifest is beside it.
         selection: thresholds and limits.
         key: public key that must have signed it; what this user built is trusted where None.
+        batch: pictures of a run, where the network takes any number; as few as the engine takes where None.
 
     Raises:
         UntrustedFileError: if nobody who is trusted vouches for it.
@@ -47,11 +49,17 @@ def load_engine_file(path: Path, selection: Selection | None, key: Path | None) 
 
     engine = read_engine(path, Trust.from_environment(key))
     spec = _spec_of(path, engine)
-    return _detector(spec, TensorRTEngine(engine, Device()), selection)
+    _check_batch(spec, batch)
+    return _on_tensorrt(spec, TensorRTEngine(engine, Device()), selection, batch)
 
 
 def load_on_device(
-    path: Path, spec: ModelSpec, engine: DeviceEngineName, selection: Selection | None, key: Path | None
+    path: Path,
+    spec: ModelSpec,
+    engine: DeviceEngineName,
+    selection: Selection | None,
+    key: Path | None,
+    batch: int | None = None,
 ) -> DeviceDetector[Any]:
     """Load an ONNX file on the GPU; TensorRT's engine is built now where none in the cache fits this device.
 
@@ -61,47 +69,30 @@ def load_on_device(
         engine: what is to run it.
         selection: thresholds and limits.
         key: public key that cached engines must be signed with; what this user built is trusted where None.
+        batch: pictures of a run, where the network takes any number; one where None.
 
     Raises:
         EngineError: if the engine cannot be built, or answers otherwise than ONNX Runtime does.
         UntrustedFileError: if the engine in the cache is not this user's.
         MissingDependencyError: if something that it needs is not installed.
     """
-    from edgedet.engine_store.trust import Trust
     from edgedet.runtime.cuda.device import Device
-    from edgedet.runtime.engines.onnxruntime_cuda import OnnxRuntimeCudaEngine
-    from edgedet.runtime.engines.tensorrt import TensorRTEngine
 
+    _check_batch(spec, batch)
     device = Device()
     if engine == "onnxruntime-cuda":
+        from edgedet.runtime.engines.onnxruntime_cuda import OnnxRuntimeCudaEngine
+
         names = tuple(output.name for output in spec.outputs)
-        return _detector(spec, OnnxRuntimeCudaEngine(path, device, names), selection)
-    built = _find_or_build(path, engine, device, Trust.from_environment(key))
-    return _detector(spec, TensorRTEngine(built, device), selection)
-
-
-def _find_or_build(path: Path, flavour: Flavour, device: Device, trust: Trust) -> VerifiedEngine:
-    from edgedet.engine_store.cache import EngineCache, EngineKey
-    from edgedet.export.engine.build import build_file, options_record, source_sha256
-    from edgedet.export.engine.on_device import check_on_device
+        return _detector(spec, OnnxRuntimeCudaEngine(path, device, names), selection, batch)
+    from edgedet.engine_store.trust import Trust
+    from edgedet.export.engine.cached import find_or_build
     from edgedet.export.engine.options import EngineOptions
-    from edgedet.runtime.cuda.target import target_of
-    from edgedet.runtime.engines.tensorrt_module import load_module
+    from edgedet.runtime.engines.tensorrt import TensorRTEngine
 
-    target = target_of(device)
-    options = EngineOptions(flavour)
-    version = str(load_module(flavour).__version__)
-    cache = EngineCache(trust=trust)
-    key = EngineKey(source_sha256(path), flavour, version, target, options_record(options))
-
-    def build(entry: Path) -> None:
-        _LOG.warning("Building an engine for %s; this takes minutes, once", target)
-        build_file(path, entry, options, target, trust=trust, check=check_on_device(path, device))
-
-    def wait() -> None:
-        _LOG.warning("Another process is building this engine; waiting for it")
-
-    return cache.get_or_build(cache.path(path.stem, key), build, wait)
+    options = EngineOptions(engine, batch=None if batch is None else (batch, batch))
+    kept = find_or_build(path, options, device, Trust.from_environment(key))
+    return _on_tensorrt(spec, TensorRTEngine(kept.engine, device), selection, batch)
 
 
 def _spec_of(path: Path, engine: VerifiedEngine) -> ModelSpec:
@@ -121,10 +112,27 @@ def _spec_of(path: Path, engine: VerifiedEngine) -> ModelSpec:
     return spec
 
 
-def _detector(spec: ModelSpec, engine: DeviceEngine, selection: Selection | None) -> DeviceDetector[Any]:
+def _check_batch(spec: ModelSpec, batch: int | None) -> None:
+    if batch is not None and spec.input.batch is not None:
+        raise SpecError(
+            f"no batch for '{spec.name}', which takes {spec.input.batch} at once", str(batch), "Leave it out"
+        )
+
+
+def _on_tensorrt(
+    spec: ModelSpec, engine: TensorRTEngine, selection: Selection | None, batch: int | None
+) -> DeviceDetector[Any]:
+    if batch is None and spec.input.batch is None:
+        batch = engine.profile(engine.inputs[0].name)[0][0]
+    return _detector(spec, engine, selection, batch)
+
+
+def _detector(
+    spec: ModelSpec, engine: DeviceEngine, selection: Selection | None, batch: int | None
+) -> DeviceDetector[Any]:
     from edgedet.runtime.gpu.detector import DeviceDetector
 
-    detector: DeviceDetector[Any] = DeviceDetector(spec, engine, selection)
+    detector: DeviceDetector[Any] = DeviceDetector(spec, engine, selection, batch=batch or 1)
     if detector.decodes_on == "host":
         _LOG.info("The outputs of head '%s' are decoded on the host", spec.head.name)
     return detector

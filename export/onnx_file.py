@@ -8,10 +8,10 @@ import onnx
 from google.protobuf.message import DecodeError
 
 from edgedet.atomic_file import atomic_file
-from edgedet.errors import ModelFileError
+from edgedet.errors import ModelFileError, SpecError
 from edgedet.model_spec import ModelSpec, TensorSpec
 
-__all__ = ["graph_inputs", "graph_outputs", "load_onnx", "stamp_spec", "write_onnx"]
+__all__ = ["graph_inputs", "graph_outputs", "load_onnx", "pick_tensors", "stamp_spec", "write_onnx"]
 
 
 def load_onnx(path: Path) -> onnx.ModelProto:
@@ -59,6 +59,19 @@ def graph_inputs(model: onnx.ModelProto) -> tuple[TensorSpec, ...]:
 def graph_outputs(model: onnx.ModelProto) -> tuple[TensorSpec, ...]:
     """Return the graph's outputs in order; -1 where an axis is dynamic or unknown."""
     return tuple(_tensor_spec(value) for value in model.graph.output)
+
+
+def pick_tensors(found: tuple[TensorSpec, ...], names: tuple[str, ...]) -> tuple[TensorSpec, ...]:
+    """Return the tensors of these names, in this order.
+
+    Raises:
+        SpecError: if one is not there.
+    """
+    by_name = {value.name: value for value in found}
+    absent = [name for name in names if name not in by_name]
+    if absent:
+        raise SpecError(f"the outputs {', '.join(names)}", f"only {', '.join(by_name)}", "Correct the output names")
+    return tuple(by_name[name] for name in names)
 
 
 def stamp_spec(model: onnx.ModelProto, spec: ModelSpec) -> None:

@@ -1,4 +1,4 @@
-"""The exporter's recipe: read -> load -> trace -> rewrite -> describe -> verify -> quantise -> measure -> write.
+"""The exporter's recipe: read, load, trace, rewrite, describe, verify, quantise, measure, write, build the engine.
 
 Each step takes the state and returns it with its own result, and says in a few words what it did.
 """
@@ -20,8 +20,9 @@ import onnx
 
 from edgedet.class_names import KNOWN_NAMES, fit_class_names
 from edgedet.errors import AccuracyGateError, ExportError, SinkError, SpecError
+from edgedet.export.engine.exported import EngineOutcome, check_engine_is_possible, engine_of_export
 from edgedet.export.families import Family, LoadedModel, choose_family
-from edgedet.export.onnx_file import graph_inputs, graph_outputs, stamp_spec, write_onnx
+from edgedet.export.onnx_file import graph_inputs, graph_outputs, pick_tensors, stamp_spec, write_onnx
 from edgedet.export.quantisation.outcome import QuantisationOutcome
 from edgedet.export.quantisation.quantise import Progress, quantise
 from edgedet.export.quantisation.report.measure import Measurements, measure
@@ -64,6 +65,7 @@ class ExportState:
     outcome: QuantisationOutcome | None = None
     measurements: Measurements | None = None
     refusal: AccuracyGateError | None = None
+    engine: EngineOutcome | None = None
     output: Path | None = None
     notes: tuple[str, ...] = ()
     progress: Progress | None = None
@@ -81,8 +83,10 @@ def read_source(state: ExportState) -> tuple[ExportState, str]:
     request = state.request
     if request.html is not None:
         check_page_packages()
+    if request.engine:
+        check_engine_is_possible()
     source = open_source(request.source)
-    output = request.output or _default_output(source.path, request.quantisation)
+    output = request.output_of(source.path)
     if output.exists() and output.samefile(source.path):
         raise ExportError(
             f"another file to write than the source '{source.path}'", "the same one", "Choose it with -o OUT.onnx"
@@ -203,6 +207,17 @@ def write_model(state: ExportState) -> tuple[ExportState, str]:
     return state, f"'{state.output}', {state.output.stat().st_size / 1e6:.2f} MB"
 
 
+def engine_of_model(state: ExportState) -> tuple[ExportState, str]:
+    """Build the TensorRT engine of what was written, where this machine can; the file stays, whatever goes wrong."""
+    if (wanted := state.request.engine) is False:
+        return state, "not asked for"
+    if state.refusal is not None:
+        return state, "nothing: the accuracy gate refused the network"
+    assert state.output is not None and state.spec is not None
+    outcome = engine_of_export(state.output, state.spec, insisted=bool(wanted), on_progress=state.progress)
+    return state.to(engine=outcome), outcome.detail
+
+
 STEPS: tuple[tuple[str, Step], ...] = (
     ("read", read_source),
     ("load", load_network),
@@ -213,6 +228,7 @@ STEPS: tuple[tuple[str, Step], ...] = (
     ("quantise", quantise_model),
     ("measure", measure_model),
     ("write", write_model),
+    ("engine", engine_of_model),
 )
 """The recipe, in order."""
 
@@ -251,6 +267,7 @@ def run_export(
         outcome=state.outcome,
         measurements=state.measurements,
         refusal=state.refusal,
+        engine=state.engine,
     )
     if request.report is not None:
         report.write(request.report)
@@ -275,6 +292,7 @@ def export_model(
     fragment: Mapping[str, Any] | None = None,
     pictures: str | PathLike[str] | None = None,
     quantisation: QuantisationRequest | None = None,
+    engine: bool | None = None,
 ) -> ExportReport:
     """Turn a checkpoint or ONNX file into an ONNX file that carries everything needed to run it.
 
@@ -286,7 +304,7 @@ def export_model(
 
     Raises:
         AccuracyGateError: if the quantised network lost more than it may.
-        EdgedetError: of the kind that fits what went wrong; nothing has been written then.
+        EdgedetError: of the kind that fits; nothing has been written then, unless the engine is what failed.
     """
     request = ExportRequest(
         source=Path(source),
@@ -303,21 +321,12 @@ def export_model(
         fragment=fragment or {},
         pictures=None if pictures is None else Path(pictures),
         quantisation=quantisation,
+        engine=engine,
     )
     report = run_export(request)
-    if report.refusal is not None:
-        raise report.refusal
+    if report.fault is not None:
+        raise report.fault
     return report
-
-
-_SUFFIXES: Mapping[str, str] = {"int8": ".int8", "float16": ".fp16", "int8+float16": ".int8"}
-
-
-def _default_output(source: Path, quantisation: QuantisationRequest | None) -> Path:
-    """The source's stem in the current folder; an ONNX source that lies there keeps its name."""
-    suffix = "" if quantisation is None else _SUFFIXES[quantisation.precision]
-    output = Path(f"{source.stem}{suffix}.onnx")
-    return Path(f"{source.stem}.edgedet.onnx") if output.exists() and output.samefile(source) else output
 
 
 def _without_nms(source: Source, request: ExportRequest) -> tuple[Source, tuple[str, ...]]:
@@ -346,7 +355,7 @@ def _draft(state: ExportState) -> dict[str, Any]:
         "task": loaded.task,
         "head": to_json(loaded.head.spec()),
         "input": to_json(_bound_input(loaded, state.model)),
-        "outputs": to_json(found if loaded.output_names is None else _pick(found, loaded.output_names)),
+        "outputs": to_json(found if loaded.output_names is None else pick_tensors(found, loaded.output_names)),
         "class_names": list(loaded.class_names or ()),
         **({} if loaded.proposals is None else {"proposals": to_json(loaded.proposals)}),
         "family": state.family.name,
@@ -389,11 +398,3 @@ def _bound_input(loaded: LoadedModel, model: onnx.ModelProto) -> InputSpec:
     batch, *rest = found.shape
     height, width = rest[1:] if spec.layout == "NCHW" else rest[:2]
     return dataclasses.replace(spec, name=found.name, batch=None if batch < 1 else batch, width=width, height=height)
-
-
-def _pick(found: tuple[TensorSpec, ...], names: tuple[str, ...]) -> tuple[TensorSpec, ...]:
-    by_name = {value.name: value for value in found}
-    absent = [name for name in names if name not in by_name]
-    if absent:
-        raise SpecError(f"the outputs {', '.join(names)}", f"only {', '.join(by_name)}", "Correct the output names")
-    return tuple(by_name[name] for name in names)

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from edgedet.atomic_file import atomic_file
-from edgedet.errors import AccuracyGateError
+from edgedet.errors import AccuracyGateError, EdgedetError
+from edgedet.export.engine.exported import EngineOutcome
 from edgedet.export.quantisation.outcome import QuantisationOutcome
 from edgedet.export.quantisation.report.figures import class_losses
 from edgedet.export.quantisation.report.measure import Measurements
@@ -45,6 +46,7 @@ class ExportReport:
         outcome: what quantisation did; None where it was not asked for.
         measurements: the float network beside the quantised one; None likewise.
         refusal: why no model was written: it lost more than it may.
+        engine: what became of its TensorRT engine; None where it was not asked for.
     """
 
     source: Path
@@ -59,6 +61,12 @@ class ExportReport:
     outcome: QuantisationOutcome | None = None
     measurements: Measurements | None = None
     refusal: AccuracyGateError | None = None
+    engine: EngineOutcome | None = None
+
+    @property
+    def fault(self) -> EdgedetError | None:
+        """What the user asked for and did not get: the model itself, or its engine."""
+        return self.refusal or (None if self.engine is None else self.engine.fault)
 
     def to_json(self) -> dict[str, Any]:
         """Return the report as a JSON object."""
@@ -74,6 +82,7 @@ class ExportReport:
             "differences": [asdict(difference) for difference in self.differences],
             "tensorrt_refuses": [asdict(refusal) for refusal in self.refusals],
             "notes": list(self.notes),
+            "engine": None if self.engine is None else self.engine.to_json(),
             **({} if self.outcome is None else {"quantisation": self._quantisation(self.outcome)}),
         }
 

@@ -16,6 +16,8 @@ from edgedet.model_spec import Task
 
 __all__ = ["ExportRequest"]
 
+_SUFFIXES: Mapping[str, str] = {"int8": ".int8", "float16": ".fp16", "int8+float16": ".int8"}
+
 
 @dataclass(frozen=True, eq=False)
 class ExportRequest:
@@ -41,6 +43,7 @@ class ExportRequest:
         report: JSON file to write the report to.
         html: HTML page to write about what quantisation did (extra ``report``).
         quantisation: the lower precision that is wanted, or None.
+        engine: whether to build the TensorRT engine too; None means where TensorRT and a GPU are.
 
     Raises:
         ExportError: if a page is wanted without a lower precision.
@@ -62,12 +65,20 @@ class ExportRequest:
     report: Path | None = None
     html: Path | None = None
     quantisation: QuantisationRequest | None = None
+    engine: bool | None = False
 
     def __post_init__(self) -> None:
         if self.html is not None and self.quantisation is None:
             raise ExportError(
                 "--int8 or --fp16, which the page is about", "--html alone", "Say which precision is wanted"
             )
+
+    def output_of(self, source: Path) -> Path:
+        """Return the file to write for a source; an ONNX source that lies there keeps its name."""
+        suffix = "" if self.quantisation is None else _SUFFIXES[self.quantisation.precision]
+        output = self.output or Path(f"{source.stem}{suffix}.onnx")
+        taken = self.output is None and output.exists() and output.samefile(source)
+        return Path(f"{source.stem}.edgedet.onnx") if taken else output
 
     @property
     def family_name(self) -> str | None:

@@ -6,6 +6,7 @@ import json
 import os
 import re
 from collections import Counter
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -14,6 +15,8 @@ import click
 from edgedet.errors import EngineError, MissingDependencyError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
     from edgedet.export.engine.build import BuildReport
@@ -25,6 +28,9 @@ __all__ = ["command"]
 PASSPHRASE_VARIABLE = "EDGEDET_SIGN_PASSPHRASE"  # noqa: S105  # the name of a variable
 """Environment variable with the passphrase of the key that signs, for programs that cannot be asked."""
 
+
+_BREAKS = 3
+"""Places where a fusion was broken that are shown."""
 
 _NODES = 2
 """Names of nodes that are listed of one kernel."""
@@ -74,7 +80,12 @@ _FILE = click.Path(path_type=Path, dir_okay=False)
 @click.option(
     "--opt-level", type=click.IntRange(0, 5), metavar="0-5", help="How long the builder may search for faster kernels"
 )
-@click.option("--timing-cache", type=_FILE, metavar="FILE", help="Keep the times of kernels for the next build")
+@click.option(
+    "--timing-cache",
+    type=_FILE,
+    metavar="FILE",
+    help="Times of kernels for the next build [default: kept with edgedet engines, for each device]",
+)
 @click.option("--dla", type=click.IntRange(0, 1), metavar="0|1", help="Deep-learning accelerator of a Jetson Orin")
 @click.option("--version-compatible", is_flag=True, help="Let later versions of TensorRT run it too, a little slower")
 @click.option("--hardware-compatible", is_flag=True, help="Let kindred GPUs run it too, a little slower")
@@ -84,6 +95,12 @@ _FILE = click.Path(path_type=Path, dir_okay=False)
     type=click.Path(path_type=Path, exists=True, file_okay=False),
     metavar="DIR",
     help="Pictures on which the engine is held against ONNX Runtime [default: the package's own]",
+)
+@click.option(
+    "--compare",
+    type=_FILE,
+    metavar="OTHER.onnx",
+    help="The same model in another precision: time both engines on the GPU that is here, and say which pays",
 )
 @click.option("--verbose-layers", is_flag=True, help="List every kernel with the types that it works on")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of tables")
@@ -101,6 +118,7 @@ def command(
     hardware_compatible: bool,
     sign: Path | None,
     pictures: Path | None,
+    compare: Path | None,
     verbose_layers: bool,
     as_json: bool,
 ) -> None:
@@ -122,7 +140,8 @@ def command(
         dla=dla,
     )
     key = None if sign is None else _private_key(sign)
-    report = _build(model, output or model.with_suffix(".engine"), options, key, pictures=pictures, quiet=as_json)
+    checks = _Checks(pictures, compare)
+    report = _build(model, output or model.with_suffix(".engine"), options, key, checks, quiet=as_json)
     if as_json:
         record = report.to_json()
         if verbose_layers:
@@ -158,13 +177,21 @@ def _private_key(path: Path) -> Ed25519PrivateKey:
     return read_private_key(path, None if passphrase is None else passphrase.encode())
 
 
+@dataclass(frozen=True)
+class _Checks:
+    """What a new engine is held against: ONNX Runtime on a folder of pictures, and another engine in speed."""
+
+    pictures: Path | None
+    compare: Path | None
+
+
 def _build(
     model: Path,
     output: Path,
     options: EngineOptions,
     key: Ed25519PrivateKey | None,
+    checks: _Checks,
     *,
-    pictures: Path | None,
     quiet: bool,
 ) -> BuildReport:
     from rich.console import Console
@@ -175,6 +202,12 @@ def _build(
 
     if output.suffix == ".onnx":
         raise EngineError("an engine's name for the output", f"'{output}'", "Pass -o NAME.engine")
+    if options.targets and checks.compare is not None:
+        raise EngineError(
+            "a build for the GPU that is here, to time it",
+            ", ".join(options.targets),
+            "Leave out --target or --compare",
+        )
     target = _target(options)
     _warn(model, options, target)
     with Progress(console=Console(stderr=True), transient=True, disable=quiet) as progress:
@@ -187,12 +220,21 @@ def _build(
 
         if options.targets:
             return build_file(model, output, options, target, trust=Trust(), key=key, on_progress=show)
+        from edgedet.engine_store.cache import EngineCache
+        from edgedet.export.engine.cached import find_or_build, timing_cache
         from edgedet.export.engine.on_device import check_on_device
         from edgedet.runtime.cuda.device import Device
+        from edgedet.runtime.engines.tensorrt_module import load_module
 
         with Device() as device:
-            check = check_on_device(model, device, pictures)
-            return build_file(model, output, options, target, trust=Trust(), key=key, check=check, on_progress=show)
+            against = None
+            if checks.compare is not None:
+                kept = find_or_build(checks.compare, options, device, Trust(), on_progress=show)
+                against = kept.engine
+            check = check_on_device(model, device, checks.pictures, against=against, on_progress=show)
+            version = str(load_module(options.flavour).__version__)
+            timed = timing_cache(EngineCache().folder, options, version, target)
+            return build_file(model, output, timed, target, trust=Trust(), key=key, check=check, on_progress=show)
 
 
 def _warn(model: Path, options: EngineOptions, target: Target) -> None:
@@ -231,12 +273,32 @@ def _print(report: BuildReport, *, verbose: bool) -> None:
         table.add_row("Products", f"{layers.products} convolutions and matrix products: {shares}")
         reformats = f", {len(layers.reformats)} of them only change a tensor's type" if layers.reformats else ""
         table.add_row("Kernels", f"{layers.kernels}{reformats}")
+        shown = "; ".join(layers.breaks[:_BREAKS])
+        more = f" and {len(layers.breaks) - _BREAKS} more" * (len(layers.breaks) > _BREAKS)
+        if shown:
+            table.add_row("Not fused", escape(shown + more))
+    for name, figure in _checked(manifest.report):
+        table.add_row(name, escape(figure))
     console.print(table)
     for warning in report.warnings:
         console.print(f"Warning: {escape(warning)}", soft_wrap=True)
     if verbose:
         console.print(_kernels(report))
+    if manifest.target.gpu and "speed" not in manifest.report and "int8" in (manifest.spec or {}).get("precision", ""):
+        console.print(
+            "Is INT8 faster than FP16 here? edgedet export MODEL --fp16, then edgedet build --compare tells",
+            soft_wrap=True,
+        )
     console.print(f"Next: edgedet run '{report.path}' --source PICTURE", soft_wrap=True, markup=False)
+
+
+def _checked(report: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """What was found when the engine was run."""
+    parity, speed = report.get("parity"), report.get("speed")
+    if parity is not None:
+        yield "Answers", f"{parity['apart']:.1%} apart from ONNX Runtime's on {parity['pictures']} pictures"
+    if speed is not None:
+        yield "Speed", speed["verdict"]
 
 
 def _kernels(report: BuildReport) -> Any:

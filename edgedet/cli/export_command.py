@@ -56,6 +56,11 @@ _FILE = click.Path(path_type=Path)
 )
 @click.option("--pictures", type=click.Path(path_type=Path, exists=True, file_okay=False), metavar="DIR",
               help="Real pictures to compare source and export on [default: the package's own]")  # fmt: skip
+@click.option(
+    "--engine/--no-engine",
+    default=None,
+    help="Build the TensorRT engine too, where edgedet run finds it [default: where TensorRT and a GPU are]",
+)
 @precision_options
 @click.option("--list-families", is_flag=True, help="Show the families with what each takes")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of tables")
@@ -75,8 +80,8 @@ def command(source: Path | None, list_families: bool, as_json: bool, **options: 
         click.echo(json.dumps(report.to_json(), indent=2))
     else:
         _print(report, [path for path in (options["report"], options["html"]) if path is not None])
-    if report.refusal is not None:
-        raise report.refusal
+    if report.fault is not None:
+        raise report.fault
 
 
 def _export(source: Path, options: dict[str, Any]) -> ExportReport:
@@ -100,6 +105,7 @@ def _export(source: Path, options: dict[str, Any]) -> ExportReport:
         report=options["report"],
         html=options["html"],
         quantisation=options["quantisation"],
+        engine=options["engine"],
     )
     with _Progress() as progress:
         return run_export(request, on_step=progress.step, progress=progress.part)
@@ -186,6 +192,10 @@ def _print(report: ExportReport, pages: Sequence[Path]) -> None:
         console.print(escape(f"Wrote '{report.output}', {report.size / 1e6:.2f} MB"), soft_wrap=True)
     for path in pages:
         console.print(escape(f"Wrote '{path}'"), soft_wrap=True)
+    if report.engine is not None:
+        console.print(escape(f"Engine: {report.engine.detail}"), soft_wrap=True)
+        if report.engine.verdict:
+            console.print(escape(report.engine.verdict), soft_wrap=True)
     if report.refusal is None:
         console.print(escape(f"Next: edgedet run '{report.output}' --source PICTURE"), soft_wrap=True)
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import datetime
 import hashlib
-from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +15,7 @@ from google.protobuf.message import DecodeError
 from edgedet.engine_store.manifest import EngineManifest, sha256
 from edgedet.engine_store.trust import Trust, VerifiedEngine, write_engine
 from edgedet.errors import ModelFileError
-from edgedet.export.engine.layers import LayerPrecision, int8_share
+from edgedet.export.engine.layers import LayerPrecision, LayerSummary, summarise_layers
 from edgedet.export.engine.options import EngineOptions
 from edgedet.export.engine.process import BuiltEngine, OnProgress, build_engine
 from edgedet.export.onnx_file import load_onnx
@@ -29,47 +28,14 @@ if TYPE_CHECKING:
 __all__ = [
     "BuildReport",
     "Check",
-    "LayerSummary",
     "build_file",
     "options_record",
     "source_sha256",
-    "summarise_layers",
 ]
 
 
 Check = Callable[[VerifiedEngine], Mapping[str, Any]]
 """Looks at an engine that was just built, and refuses it or returns what it found, as JSON."""
-
-
-@dataclass(frozen=True)
-class LayerSummary:
-    """What the builder made of a network.
-
-    Attributes:
-        kernels: number of kernels.
-        products: how many of them are convolutions or matrix products, where the time goes.
-        int8_share, half_share, float_share: which part of the products works on 8-bit integers, 16-bit and 32-bit
-            floats, 0..1 each.
-        reformats: kernels that only change a tensor's type or layout: what broke a fusion.
-    """
-
-    kernels: int
-    products: int
-    int8_share: float
-    half_share: float
-    float_share: float
-    reformats: tuple[str, ...]
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the summary as a JSON object."""
-        return {
-            "kernels": self.kernels,
-            "products": self.products,
-            "int8_share": round(self.int8_share, 4),
-            "half_share": round(self.half_share, 4),
-            "float_share": round(self.float_share, 4),
-            "reformats": list(self.reformats),
-        }
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,6 +70,7 @@ class BuildReport:
             "seconds": round(self.seconds, 3),
             "layers": None if self.layers is None else self.layers.to_json(),
             "parity": self.manifest.report.get("parity"),
+            "speed": self.manifest.report.get("speed"),
             "warnings": list(self.warnings),
         }
 
@@ -195,39 +162,6 @@ def options_record(options: EngineOptions) -> dict[str, Any]:
         "hardware_compatible": options.hardware_compatible,
         "dla": options.dla,
     }
-
-
-def summarise_layers(layers: Sequence[LayerPrecision]) -> LayerSummary:
-    """Count a builder's kernels by the types that they work on."""
-    products = [layer for layer in layers if layer.is_product]
-    kinds = Counter(_product_type(layer) for layer in products)
-    count = max(len(products), 1)
-    reformats = tuple(layer.name for layer in layers if _only_reformats(layer))
-    return LayerSummary(
-        kernels=len(layers),
-        products=len(products),
-        int8_share=int8_share(layers),
-        half_share=kinds["half"] / count,
-        float_share=kinds["float"] / count,
-        reformats=reformats,
-    )
-
-
-def _product_type(layer: LayerPrecision) -> str:
-    if layer.is_int8:
-        return "int8"
-    types = {*layer.inputs, *layer.constants}
-    return "half" if types & {"Half", "BFloat16"} else "float"
-
-
-def _only_reformats(layer: LayerPrecision) -> bool:
-    """Tell whether a kernel came from nothing but Q/DQ and casts, one tensor in and one out."""
-    return (
-        not layer.is_product
-        and len(layer.inputs) == len(layer.outputs) == 1
-        and not layer.constants
-        and (not layer.nodes or all("QuantizeLinear" in node or "Cast" in node for node in layer.nodes))
-    )
 
 
 def _record(built: BuiltEngine, layers: LayerSummary | None) -> Mapping[str, Any]:

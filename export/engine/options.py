@@ -116,7 +116,8 @@ class BuilderAnswer:
         outputs: of the parsed network.
         unsupported: the nodes that were refused.
         errors, warnings: every message of that severity, in order.
-        listing: the builder's own list of kernels, empty where nothing was built.
+        listing: the builder's own list of kernels, empty where nothing was built, or it makes none.
+        inspection: what the engine inspector tells of the kernels, as JSON text; empty where the builder lists them.
         built: whether the plan was written.
         seconds: that parsing and building took.
         fault: expected, got and action, where the task itself asks for what there is not.
@@ -129,6 +130,7 @@ class BuilderAnswer:
     errors: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
     listing: str = ""
+    inspection: str = ""
     built: bool = False
     seconds: float = 0.0
     fault: tuple[str, ...] = ()

@@ -21,7 +21,7 @@ import onnx
 
 from edgedet.engine_store.manifest import FLAVOURS, Flavour
 from edgedet.errors import EngineError
-from edgedet.export.engine.layers import LayerPrecision, read_listing
+from edgedet.export.engine.layers import LayerPrecision, read_inspection, read_listing
 from edgedet.export.engine.options import BuilderAnswer, BuilderTask, EngineOptions
 from edgedet.export.engine.profile import shape_ranges
 from edgedet.export.onnx_file import load_onnx
@@ -79,7 +79,7 @@ class BuiltEngine:
     Attributes:
         plan: the serialised engine, a plain TensorRT plan.
         version: of TensorRT's Python module.
-        layers: its kernels and their precisions; empty where this flavour's builder does not list them.
+        layers: its kernels and their precisions; empty where TensorRT does not tell.
         warnings: what parser and builder warned of.
         seconds: that parsing and building took.
         workspace: MiB that kernels may use, where it was limited; None for the builder's default.
@@ -139,8 +139,8 @@ def build_engine(path: Path, options: EngineOptions, on_progress: OnProgress | N
     answer, plan, workspace = _with_less_and_less(task, on_progress)
     if not answer.built:
         raise _refused(path, options, answer, _refusals(answer, model))
-    listing = read_listing(answer.listing)
-    return BuiltEngine(plan, answer.version, listing, answer.warnings, answer.seconds, workspace)
+    layers = read_listing(answer.listing) or read_inspection(answer.inspection)
+    return BuiltEngine(plan, answer.version, layers, answer.warnings, answer.seconds, workspace)
 
 
 def _with_less_and_less(task: BuilderTask, on_progress: OnProgress | None) -> tuple[BuilderAnswer, bytes, int | None]:

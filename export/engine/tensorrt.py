@@ -8,8 +8,11 @@ Networks are strongly typed everywhere: the flag is there from TensorRT 10.0 on 
 precision is what the ONNX file says, which is what its accuracy was measured with. The flags FP16 and INT8 of a weakly
 typed network, which 10.3 would also take, let the builder choose other types for what is left in float.
 
+TensorRT's builder does not list its kernels: the new engine is loaded and asked, in this same process, so that one
+which crashes when it is loaded is refused here.
+
 Sources: NVIDIA's TensorRT and TensorRT-RTX Python API references (Builder, OnnxParser, IBuilderConfig, ILogger,
-IProgressMonitor, ITimingCache).
+IProgressMonitor, ITimingCache, EngineInspector).
 """
 
 from __future__ import annotations
@@ -31,6 +34,7 @@ from edgedet.schema import from_json, to_json
 __all__ = [
     "compute_capability",
     "configure",
+    "inspect",
     "main",
     "make_progress",
     "parse_and_build",
@@ -87,7 +91,37 @@ def parse_and_build(trt: Any, task: BuilderTask, log: Any, plan: Path, progress:
     if task.timing_cache is not None:
         with atomic_file(Path(task.timing_cache)) as temporary:
             temporary.write_bytes(memoryview(config.get_timing_cache().serialize()))
-    return _answer(trt, log, **found, listing=log.listing, built=True)
+    # TensorRT-RTX has told already; what was built ahead of time cannot be loaded here.
+    inspection = "" if log.listing or task.targets else inspect(trt, plan.read_bytes(), task, log)
+    return _answer(trt, log, **found, listing=log.listing, inspection=inspection, built=True)
+
+
+def inspect(trt: Any, plan: bytes, task: BuilderTask, log: Any) -> str:
+    """Return what TensorRT's engine inspector tells of a new engine, as JSON text; empty where it cannot be loaded.
+
+    Args:
+        trt: TensorRT's module.
+        plan: the engine that was just built.
+        task: that it was built for.
+        log: the logger of `make_log`.
+    """
+    runtime = trt.Runtime(log)
+    if task.version_compatible:
+        runtime.engine_host_code_allowed = True
+    if task.dla is not None:
+        runtime.DLA_core = task.dla
+    engine = runtime.deserialize_cuda_engine(plan)
+    inspector = None if engine is None else engine.create_engine_inspector()
+    if inspector is None:
+        return ""
+    if task.shapes:
+        # Of tensors whose shape depends on the input's, types and formats are told only where that is known.
+        context = engine.create_execution_context()
+        if context is not None:
+            for shapes in task.shapes:
+                context.set_input_shape(shapes.name, shapes.typical)
+            inspector.execution_context = context
+    return str(inspector.get_engine_information(trt.LayerInformationFormat.JSON))
 
 
 def make_progress(trt: Any, file: TextIO) -> Any:

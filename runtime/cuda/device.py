@@ -72,9 +72,10 @@ class Device:
         self._context = self.driver.retain_context(ordinal)
         self._process = os.getpid()
         self._gate = _Gate()
-        self._current = _Current(self, self._context, self._gate)
+        self._current = current = _Current(weakref.ref(self), self.driver, self._context, self._gate)
         self._closed = False
-        self._ownership = Ownership(self.current)
+        # Finalizers of what users hold reach the ownership, which must not keep the device alive.
+        self._ownership = Ownership(lambda: current)
         self.kernels = KernelLibrary(self)
         _OPEN.add(self)
 
@@ -274,9 +275,9 @@ class _Gate:
 class _Current(threading.local):
     """A device's context in one thread: pushed by the outermost with block, popped at its end."""
 
-    def __init__(self, device: Device, context: Any, gate: _Gate) -> None:
-        self._device = weakref.ref(device)
-        self._driver = device.driver
+    def __init__(self, device: weakref.ref[Device], driver: Driver, context: Any, gate: _Gate) -> None:
+        self._device = device
+        self._driver = driver
         self._context = context
         self._gate = gate
         self._depth = 0

@@ -88,7 +88,8 @@ EDGEDET_DEVICE void share_out(const T* masks, const QueryRule& rule, const Query
         reached = logit;
       }
     }
-    if (!real) continue;
+    // A picture that is not settled has a query that is running, so that each of its pixels has a winner.
+    if (!real || winner < 0) continue;
     const bool is_owned = rule.weighted == 0 || !(reached < rule.mask);
     atomicAdd(&won[winner], 1);
     if (is_owned) atomicAdd(&owned[winner], 1);

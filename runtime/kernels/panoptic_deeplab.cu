@@ -89,6 +89,7 @@ EDGEDET_DEVICE void sum_probabilities(const T* semantic, const DeeplabRule& rule
   const AxisPlace *rows = rows_of(nearest, picture, length), *columns = columns_of(nearest, picture, length);
   const i32 down = sample_step(rows, height), across = sample_step(columns, width);
   const i32 sampled_rows = (height + down - 1) / down, sampled_columns = (width + across - 1) / across;
+  if (sampled_columns < 1) return;  // of a picture without pixels
   const i64 plane = static_cast<i64>(rule.class_height) * rule.class_width;
   const T* logits = semantic + picture * rule.classes * plane;
   const i64 total = static_cast<i64>(sampled_rows) * sampled_columns, step = static_cast<i64>(gridDim.x) * blockDim.x;

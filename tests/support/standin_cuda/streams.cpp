@@ -139,6 +139,14 @@ STANDIN_API(cuStreamWaitEvent, true, (void* handle, void* event, unsigned)) {
   });
 }
 
+STANDIN_API(cuLaunchHostFunc, true, (void* handle, void (*function)(void*), void* data)) {
+  STANDIN_ENTER(cuLaunchHostFunc);
+  return queue(handle, [function, data] {
+    function(data);
+    return static_cast<int>(ok);
+  });
+}
+
 STANDIN_API(cuEventCreate, true, (void** event, unsigned flags)) {
   STANDIN_ENTER(cuEventCreate);
   constexpr unsigned no_timing = 2;

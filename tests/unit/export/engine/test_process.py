@@ -245,6 +245,9 @@ class Builder:
             self.log.log(ILogger.Severity.ERROR, "[memory.cpp] Error Code 2: OutOfMemory (Requested size was too much)")
             return None
         return b"plan"
+class Runtime:
+    def __init__(self, log): pass
+    def deserialize_cuda_engine(self, plan): {loading}
 def init_libnvinfer_plugins(log, namespace): pass
 """
 
@@ -258,7 +261,7 @@ def test_a_builder_short_of_memory_is_given_less(
     """A module of TensorRT's name that runs out of memory, in the real process."""
     path = quantised(tmp_path / "q.onnx", 1)
     (tmp_path / "modules").mkdir()
-    (tmp_path / "modules/tensorrt.py").write_text(HUNGRY.format(limit=limit))
+    (tmp_path / "modules/tensorrt.py").write_text(HUNGRY.format(limit=limit, loading="return None"))
     monkeypatch.syspath_prepend(tmp_path / "modules")
     options = EngineOptions("tensorrt", workspace=asked)
     if got is None:
@@ -269,3 +272,12 @@ def test_a_builder_short_of_memory_is_given_less(
     engine = build_engine(path, options, lambda *step: steps.append(step))
     assert engine.plan == b"plan" and engine.workspace == got
     assert steps[-3:] == [("Tactics", 0, 2), ("Tactics", 1, 2), ("Tactics", 2, 2)]
+
+
+def test_an_engine_that_crashes_when_it_is_loaded_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = quantised(tmp_path / "q.onnx", 1)
+    (tmp_path / "modules").mkdir()
+    (tmp_path / "modules/tensorrt.py").write_text(HUNGRY.format(limit=9999, loading="import os; os.abort()"))
+    monkeypatch.syspath_prepend(tmp_path / "modules")
+    with pytest.raises(EngineError, match="SIGABRT"):
+        build_engine(path, EngineOptions("tensorrt", workspace=64))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,13 @@ from tensorrt_surfaces import VERSIONS, load
 
 from edgedet.errors import EngineError
 from edgedet.export.engine.options import BuilderTask, ShapeRange
-from edgedet.export.engine.tensorrt import configure, make_progress, parse_and_build
+from edgedet.export.engine.tensorrt import configure, inspect, make_progress, parse_and_build
 from edgedet.runtime.engines.tensorrt_module import make_log
 
+TOLD = '{"Layers": [{"Name": "conv", "LayerType": "CaskConvolution", "Inputs": [], "Outputs": []}]}'
+
 ANSWERS: dict[str, Any] = {
+    "EngineInspector.get_engine_information": TOLD,
     "Builder.num_DLA_cores": 2,
     "INetworkDefinition.num_layers": 2,
     "INetworkDefinition.num_outputs": 1,
@@ -70,8 +74,30 @@ def test_everything_that_is_called_is_there(
     assert answer.built and (tmp_path / "plan").read_bytes() == b"plan"
     assert answer.version == trt.__version__
     assert {"Builder.create_network", "OnnxParser.parse_from_file", "Builder.build_serialized_network"} <= trt.touched
+    inspected = {"ICudaEngine.create_engine_inspector", "EngineInspector.execution_context="}
+    assert inspected <= trt.touched and answer.inspection == TOLD
     if "timing_cache" in changes:
         assert (tmp_path / "times.cache").read_bytes() == b"plan"
+
+
+def test_the_inspector_is_given_the_shapes_that_it_needs(version: str, tmp_path: Path) -> None:
+    """Without a context whose shapes are set it tells nothing about tensors of dynamic shape (IEngineInspector)."""
+    given: list[Any] = []
+    trt = module(version, IExecutionContext__set_input_shape=lambda _, *shape: given.append(shape))
+    dynamic = task(tmp_path, version_compatible=True, dla=1)
+    assert inspect(trt, b"plan", dynamic, make_log(trt)) == TOLD
+    assert given == [("x", (2, 3))]
+    assert {"Runtime.engine_host_code_allowed=", "Runtime.DLA_core="} <= trt.touched
+    trt = module(version)
+    assert inspect(trt, b"plan", replace(dynamic, shapes=()), make_log(trt)) == TOLD
+    assert "ICudaEngine.create_execution_context" not in trt.touched
+
+
+def test_an_engine_that_cannot_be_loaded_tells_nothing(version: str, tmp_path: Path) -> None:
+    trt = module(version, Runtime__deserialize_cuda_engine=None)
+    assert inspect(trt, b"plan", task(tmp_path), make_log(trt)) == ""
+    trt = module(version, ICudaEngine__create_execution_context=None)
+    assert inspect(trt, b"plan", task(tmp_path), make_log(trt)) == TOLD
 
 
 def test_networks_are_strongly_typed_in_every_version(version: str, tmp_path: Path) -> None:
