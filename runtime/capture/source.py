@@ -6,12 +6,12 @@ Adding one means a file with a class that has these members, and a row in the ta
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol, TypeAlias
+from typing import Protocol, TypeAlias, runtime_checkable
 
 from edgedet.errors import EdgedetError
 from edgedet.runtime.capture.frame import Frame
 
-__all__ = ["OnBroken", "Source"]
+__all__ = ["Interruptible", "OnBroken", "Returning", "Source"]
 
 OnBroken: TypeAlias = "Callable[[EdgedetError], None] | None"
 """Told about a picture that cannot be read, after which the source goes on with the next; None raises instead."""
@@ -46,3 +46,19 @@ class Source(Protocol):
 
     def close(self) -> None:
         """Give back what the source holds; calling it again does nothing. Never while ``read`` is running."""
+
+
+@runtime_checkable
+class Interruptible(Protocol):
+    """A source whose ``read`` may wait for long, and can be told to give up."""
+
+    def interrupt(self) -> None:
+        """Let a running ``read``, and every later one, end soon with a SourceError; from any thread."""
+
+
+@runtime_checkable
+class Returning(Protocol):
+    """A source that may come back under another name."""
+
+    def reopener(self) -> Callable[[], Source]:
+        """Return what opens the same source again, as often as need be, whether this one is closed or not."""

@@ -1,23 +1,21 @@
-"""Video files, cameras and network streams through OpenCV, which copies every frame once."""
+"""Video files and network streams through OpenCV, which copies every frame once."""
 
 from __future__ import annotations
 
-import os
-import sys
 import time
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import cv2
 import numpy as np
 
 from edgedet.errors import SourceError
+from edgedet.runtime.capture.address import without_credentials
 from edgedet.runtime.capture.container import Container, read_container
 from edgedet.runtime.capture.frame import Frame
 from edgedet.runtime.capture.quiet import quiet_opencv
 from edgedet.runtime.capture.source import OnBroken
 
-__all__ = ["CameraSource", "DeviceSource", "NetworkSource", "VideoFileSource"]
+__all__ = ["OpenCvNetworkSource", "VideoFileSource"]
 
 _NETWORK_TIMEOUT_MS = 10_000
 
@@ -63,7 +61,7 @@ class _Capture:
             raise SourceError(
                 f"frames from {self.name!r} until it is stopped",
                 f"none after frame {self._sequence}" if self._sequence else "not a single one",
-                "Check the cable or the connection, and that no other program uses it",
+                "Check the connection",
             )
 
 
@@ -92,38 +90,12 @@ class VideoFileSource(_Capture):
             )
 
 
-class DeviceSource(_Capture):
-    """A V4L2 device such as ``/dev/video0``. Timestamps are the monotonic clock at arrival."""
-
-    def __init__(self, path: str | Path, on_broken: OnBroken = None) -> None:
-        quiet_opencv()
-        if not is_device(path):
-            raise _no_camera(f"'{path}', which is no device")
-        capture = cv2.VideoCapture(str(path), cv2.CAP_V4L2)
-        if not capture.isOpened():
-            raise _no_camera(f"'{path}', which does not open as a camera")
-        super().__init__(str(path), Path(path).name, capture, live=True)
-
-
-class CameraSource(_Capture):
-    """A camera by number. Timestamps are the monotonic clock at arrival."""
-
-    def __init__(self, index: int, on_broken: OnBroken = None) -> None:
-        quiet_opencv()
-        if sys.platform == "linux" and not is_device(f"/dev/video{index}"):
-            raise _no_camera(f"camera {index}, but there is no '/dev/video{index}'")
-        capture = cv2.VideoCapture(index, cv2.CAP_V4L2 if sys.platform == "linux" else cv2.CAP_ANY)
-        if not capture.isOpened():
-            raise _no_camera(f"camera {index}, which does not open")
-        super().__init__(f"camera {index}", f"camera{index}", capture, live=True)
-
-
-class NetworkSource(_Capture):
+class OpenCvNetworkSource(_Capture):
     """An RTSP, RTMP, UDP or HTTP address; live unless the server tells how many frames there are."""
 
     def __init__(self, address: str, on_broken: OnBroken = None) -> None:
         quiet_opencv()
-        name, stem = _without_credentials(address)
+        name, stem = without_credentials(address)
         timeouts = {
             cv2.CAP_PROP_OPEN_TIMEOUT_MSEC: _NETWORK_TIMEOUT_MS,
             cv2.CAP_PROP_READ_TIMEOUT_MSEC: _NETWORK_TIMEOUT_MS,
@@ -148,11 +120,6 @@ class NetworkSource(_Capture):
             )
 
 
-def is_device(path: str | os.PathLike[str]) -> bool:
-    """Tell whether a path is a character device, as cameras are."""
-    return Path(path).is_char_device()
-
-
 def _claims(path: Path) -> Container:
     try:
         if path.stat().st_size == 0:
@@ -174,17 +141,3 @@ def _no_video(path: Path, container: Container) -> SourceError:
         f"'{path}', which is damaged or of another format",
         "Play it in a video player, and convert it, for example with: ffmpeg -i INPUT OUTPUT.mp4",
     )
-
-
-def _no_camera(got: str) -> SourceError:
-    cameras = sorted(str(path) for path in Path("/dev").glob("video*"))
-    there = ", ".join(cameras) if cameras else "none"
-    return SourceError("a camera", got, f"Devices here: {there}; check that it is plugged in and not in use")
-
-
-def _without_credentials(address: str) -> tuple[str, str]:
-    """The address to show, and a stem for file names."""
-    parts = urlsplit(address)
-    host = parts.netloc.rpartition("@")[2]
-    shown = parts._replace(netloc=host, query="", fragment="").geturl()
-    return shown, Path(parts.path).stem or host.replace(":", "_") or "stream"

@@ -15,6 +15,7 @@ from edgedet.errors import EngineError
 from edgedet.maps import ClassMap, PanopticMap
 from edgedet.model_spec import ModelSpec
 from edgedet.results import Detections
+from edgedet.runtime.capture import Frame
 from edgedet.runtime.detector import Detector, Prepared, RawBatch
 from edgedet.runtime.engines.device_engine import DeviceEngine
 from edgedet.runtime.gpu.lane import Lane
@@ -43,6 +44,11 @@ class InFlight:
         self.lane = lane
         self._release = weakref.finalize(self, _give_back, lane, free)
 
+    @property
+    def copies(self) -> int:
+        """Pictures of the batch that the host copied."""
+        return self.lane.copies
+
     def take(self, placements: Sequence[Placement]) -> list[Any]:
         """Wait for the device and return an answer a picture, once.
 
@@ -68,8 +74,7 @@ class _Queued(RawBatch):
 
 
 def _give_back(lane: Lane, free: queue.SimpleQueue[Lane]) -> None:
-    if not lane.stream.device.closed:
-        lane.stream.synchronize()  # its memory is written again next
+    lane.abandon()
     free.put(lane)
 
 
@@ -95,6 +100,8 @@ class DeviceDetector(Detector[Answer]):
         SpecError: if the spec does not fit the network.
         EngineError: if the device's memory does not suffice.
     """
+
+    takes_frames = True
 
     def __init__(
         self,
@@ -127,14 +134,19 @@ class DeviceDetector(Detector[Answer]):
         """Return a detector with other thresholds on the same engine, with lanes of its own."""
         return DeviceDetector(self.spec, self.device_engine, selection, **self._options)
 
-    def preprocess(self, images: Sequence[npt.NDArray[np.uint8]]) -> Prepared:
-        """Send at most a batch of BGR uint8 (H, W, 3) pictures on their way; waits while all lanes are taken."""
+    def preprocess(self, images: Sequence[npt.NDArray[np.uint8] | Frame]) -> Prepared:
+        """Send at most a batch of pictures on their way; waits while all lanes are taken.
+
+        Args:
+            images: BGR uint8 (H, W, 3), or frames in any pixel format, which the device converts; where the buffer of
+                a frame is memory of this device (see ``camera_memory``), the host does not copy it. A frame may be
+                released when the answers are there.
+        """
         lane = self._free.get()
         try:
             placements = lane.submit(images)
         except BaseException:
-            lane.stream.synchronize()
-            self._free.put(lane)
+            _give_back(lane, self._free)
             raise
         return _Submitted(np.empty(0), placements, InFlight(lane, self._free))
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from edgedet.runtime.capture import Frame
 from edgedet.runtime.gpu.frames import FrameBuffer
 from edgedet.runtime.gpu.readout import Readout
 from edgedet.runtime.kernels.preprocess import PreprocessStage
@@ -25,7 +26,7 @@ MakeReadout = Callable[["Stream", "dict[str, DeviceBuffer]"], Readout]
 """Stream and outputs by name -> what becomes of them."""
 
 _MOST_GRAPHS = 8
-"""Graphs that are kept: one for each combination of picture sizes. A camera has one."""
+"""Graphs that are kept: one for each combination of pictures' sizes and bytes to copy. A camera has one."""
 
 
 class Lane:
@@ -37,6 +38,10 @@ class Lane:
         pictures: of a batch at most.
         make_readout: makes what reads the outputs.
         graphs: whether runs are captured into CUDA graphs where driver and engine can.
+
+    Attributes:
+        readout: what reads the outputs.
+        copies: pictures of the batch in flight that the host copied.
     """
 
     def __init__(
@@ -51,37 +56,50 @@ class Lane:
         self._stage = PreprocessStage(image, pictures, self.stream.empty)
         self._table: npt.NDArray[np.uint8] = device.pinned(self._stage.pictures.shape, np.uint8).array
         self._frames = [FrameBuffer(self.stream) for _ in range(pictures)]
+        self._held: tuple[object, ...] = ()
+        self.copies = 0
         self.readout = make_readout(self.stream, dict(self._worker.outputs))
         self._done = device.event()
         self._captures = graphs and device.driver.has_graphs and self._worker.capturable
-        self._graphs: dict[tuple[tuple[int, ...], ...], Graph | None] = {}
+        self._graphs: dict[tuple[tuple[int, int, int], ...], Graph | None] = {}
         # A batch that is not full leaves the rest of the tensor as it is, which must be numbers from the start.
         self.stream.fill(self._input, 0)
 
-    def submit(self, images: Sequence[npt.NDArray[np.uint8]]) -> list[Placement]:
+    def submit(self, images: Sequence[npt.NDArray[np.uint8] | Frame]) -> list[Placement]:
         """Queue all that pictures need; nothing of the lane is in flight. Returns where each lies in the input.
 
         Args:
-            images: BGR uint8 (H, W, 3), at most a batch of them; they may be changed once this returns.
+            images: BGR uint8 (H, W, 3), which may be changed once this returns, or frames, which are kept until the
+                device is done; at most a batch of them.
 
         Raises:
             ImageError: if one is no picture.
+            SourceError: if a frame was released.
             EngineError: if the engine or the device refuses.
         """
+        self._held = tuple((image, image.planes) for image in images if isinstance(image, Frame))
         put = [frame.put(image) for frame, image in zip(self._frames, images, strict=False)]
-        table, placements = self._stage.table([picture for picture, _ in put])
+        self.copies = sum(placed.copied for placed in put)
+        table, placements = self._stage.table([placed.picture for placed in put])
         np.copyto(self._table, table)
-        moved = self.readout.prepare(placements) or any(moved for _, moved in put)
+        moved = self.readout.prepare(placements) or any(placed.moved for placed in put)
         if moved:
             self._forget_graphs()
-        self._run(tuple(image.shape for image in images))
+        self._run(tuple(placed.shape for placed in put))
         self.stream.record(self._done)
         return placements
 
     def finish(self, placements: Sequence[Placement]) -> list[Any]:
         """Wait for what was submitted and return its answers."""
         self._done.synchronize()
+        self._held = ()
         return self.readout.answers(placements)
+
+    def abandon(self) -> None:
+        """Wait for what was submitted, if anything, and let go of its pictures."""
+        if not self.stream.device.closed:
+            self.stream.synchronize()  # its memory is written again next
+        self._held = ()
 
     def close(self) -> None:
         """Free everything when the stream's work is done."""
@@ -93,7 +111,7 @@ class Lane:
         for frame in self._frames:
             frame.close()
 
-    def _run(self, shapes: tuple[tuple[int, ...], ...]) -> None:
+    def _run(self, shapes: tuple[tuple[int, int, int], ...]) -> None:
         def queue() -> None:
             self._queue(len(shapes))
 

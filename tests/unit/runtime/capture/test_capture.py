@@ -18,6 +18,7 @@ from edgedet.runtime.capture import SOURCES, kind_of_source, open_source
         ("0", "camera"),
         ("/dev/null", "device"),
         ("/dev/video97", "device"),
+        ("/dev/v4l/by-id/usb-webcam", "device"),
         ("folder", "folder"),
         ("picture.PNG", "picture"),
         ("picture-without-suffix", "picture"),

@@ -1,9 +1,6 @@
 from __future__ import annotations
 
 import functools
-import http.server
-import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,7 +8,6 @@ import videos
 
 from edgedet.errors import SourceError
 from edgedet.runtime.capture import Frame, Source, open_source
-from edgedet.runtime.capture.video import NetworkSource
 
 
 def read_until_error(source: Source) -> tuple[list[Frame], SourceError | None]:
@@ -70,6 +66,16 @@ def test_trimmed_video_is_whole(tmp_path: Path):
     assert error is None and len(frames) == 15
 
 
+@pytest.mark.parametrize(("clockwise", "dark", "shape"), [(90, "right", (64, 96)), (180, "bottom", (96, 64))])
+def test_a_turned_video_stands_upright(tmp_path: Path, clockwise, dark, shape):
+    path = videos.turn(videos.write_upright_video(tmp_path / "phone.mp4", width=64, height=96), clockwise)
+    frames, error = read_until_error(open_source(path))
+    assert error is None and len(frames) == 3
+    for frame in frames:
+        assert (frame.height, frame.width) == frame.image.shape[:2] == shape
+        assert videos.darkest_edge(frame.image) == dark
+
+
 @pytest.mark.parametrize(
     ("data", "message"),
     [
@@ -94,35 +100,3 @@ def test_recording_without_index_is_said(tmp_path: Path):
 def test_camera_that_is_not_there(text):
     with pytest.raises(SourceError, match=r"a camera, got .*Devices here"):
         open_source(text)
-
-
-class QuietHandler(http.server.SimpleHTTPRequestHandler):
-    def log_message(self, *args: object) -> None:
-        """Say nothing."""
-
-
-@pytest.fixture
-def served(tmp_path: Path) -> Iterator[str]:
-    """The address of a web server with the files of ``tmp_path``."""
-    handler = functools.partial(QuietHandler, directory=str(tmp_path))
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        yield f"127.0.0.1:{server.server_port}"
-        server.shutdown()
-        thread.join()
-
-
-def test_video_over_http(tmp_path: Path, served: str):
-    videos.write_video(tmp_path / "street.avi", 6)
-    source = open_source(f"http://user:secret@{served}/street.avi?key=1")
-    assert (source.name, source.stem, source.live) == (f"http://{served}/street.avi", "street", False)
-    frames, error = read_until_error(source)
-    assert error is None
-    assert [videos.frame_number(frame.image) for frame in frames] == list(range(6))
-
-
-def test_address_that_does_not_answer(served: str):
-    with pytest.raises(SourceError, match="a video stream") as caught:
-        NetworkSource(f"http://user:secret@{served}/none.mp4")
-    assert "secret" not in str(caught.value)
