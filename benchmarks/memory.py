@@ -10,7 +10,6 @@ tenth, in which pools and caches fill, it must not rise: the slope of a fitted l
 from __future__ import annotations
 
 import argparse
-import os
 import tempfile
 import threading
 from pathlib import Path
@@ -18,17 +17,13 @@ from typing import Any
 
 import numpy as np
 import onnx
-from onnx import TensorProto, helper, numpy_helper
-from report import environment, write_report
+from report import environment, resident_mb, write_report
 from scene import write_video
+from small_network import small_network
 
 import edgedet
-from edgedet.model_spec import HeadSpec, InputSpec, ModelSpec, TensorSpec
 from edgedet.runtime.detector import Detector
 
-SIZE = 160
-CELL = 8
-CLASSES = 10
 SAMPLES = 100
 
 
@@ -41,7 +36,7 @@ def main() -> None:
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        onnx.save(_network(), folder / "network.onnx")
+        onnx.save(small_network(), folder / "network.onnx")
         write_video(folder / "long.mp4", 320, 180, arguments.frames)
         write_video(folder / "short.mp4", 320, 180, 10)
         with edgedet.load(folder / "network.onnx", threads=1) as detector:
@@ -60,7 +55,7 @@ def _frames(detector: Detector, video: Path, step: int) -> dict[str, Any]:
         for result in stream:
             boxes += len(result.detections)
             if frames % step == 0:
-                samples.append(_resident())
+                samples.append(resident_mb())
             frames += 1
     summary = {"frames": frames, "boxes_a_frame": round(boxes / frames, 1), **_summary(samples, step)}
     print(
@@ -76,7 +71,7 @@ def _streams(detector: Detector, video: Path, count: int) -> dict[str, Any]:
         with edgedet.open_stream(detector, video) as stream:
             for _ in stream:
                 pass
-        samples.append(_resident())
+        samples.append(resident_mb())
     summary = {
         "streams": count,
         "threads": threading.active_count(),
@@ -99,47 +94,6 @@ def _summary(samples: list[float], step: int) -> dict[str, float]:
         "end_mb": round(float(steady[-1]), 1),
         "slope_kb_per_1000": round(float(slope) * 1e6, 1),
     }
-
-
-def _resident() -> float:
-    """Resident memory of this process in MB."""
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
-    return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
-
-
-def _network() -> onnx.ModelProto:
-    """One convolution and a sigmoid: boxes and scores of 20x20 cells, of which a part passes the threshold."""
-    random = np.random.default_rng(0)
-    channels, cells = 4 + CLASSES, (SIZE // CELL) ** 2
-    weight = random.normal(0, 0.3, (channels, 3, CELL, CELL)).astype(np.float32)
-    bias = np.r_[np.zeros(4), np.full(CLASSES, -5)].astype(np.float32)
-    nodes = [
-        helper.make_node("Conv", ["images", "weight", "bias"], ["logits"], strides=[CELL, CELL]),
-        helper.make_node("Sigmoid", ["logits"], ["scores"]),
-        helper.make_node("Reshape", ["scores", "shape"], ["output0"]),
-    ]
-    graph = helper.make_graph(
-        nodes,
-        "small",
-        [helper.make_tensor_value_info("images", TensorProto.FLOAT, [1, 3, SIZE, SIZE])],
-        [helper.make_tensor_value_info("output0", TensorProto.FLOAT, [1, channels, cells])],
-        [
-            numpy_helper.from_array(weight, "weight"),
-            numpy_helper.from_array(bias, "bias"),
-            numpy_helper.from_array(np.array([1, channels, cells], np.int64), "shape"),
-        ],
-    )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
-    spec = ModelSpec(
-        name="small",
-        task="detect",
-        head=HeadSpec("dense_boxes", {"normalized": True}),
-        input=InputSpec(width=SIZE, height=SIZE),
-        outputs=(TensorSpec("output0", (1, channels, cells), "float32"),),
-        class_names=tuple(map(str, range(CLASSES))),
-    )
-    helper.set_model_props(model, spec.to_metadata())
-    return model
 
 
 if __name__ == "__main__":

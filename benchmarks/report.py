@@ -18,7 +18,7 @@ from rich.table import Table
 
 from edgedet.machine import cpu
 
-__all__ = ["environment", "median", "show", "spread", "write_report"]
+__all__ = ["environment", "median", "resident_mb", "show", "spread", "write_report"]
 
 _PACKAGES = (
     "edgedet",
@@ -54,6 +54,12 @@ def environment(processors: int) -> dict[str, Any]:
 def median(values: Sequence[float]) -> float:
     """Return the median, to three digits after the point."""
     return round(float(np.median(values)), 3)
+
+
+def resident_mb() -> float:
+    """Return the resident memory of this process in MB."""
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
 
 
 def show(table: Table) -> None:

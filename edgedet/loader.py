@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+from collections.abc import Sequence
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, overload
@@ -14,13 +15,14 @@ from edgedet.errors import ModelFileError, SpecError
 from edgedet.model_spec import ModelSpec
 
 if TYPE_CHECKING:
-    from edgedet.runtime.capture import Source
+    from edgedet.runtime.capture import CameraOptions, NetworkOptions
     from edgedet.runtime.detector import Detector
     from edgedet.runtime.engines.onnxruntime import OnnxRuntimeEngine
     from edgedet.runtime.selection import Selection
-    from edgedet.runtime.stream import Policy, Stream
+    from edgedet.runtime.stream import BatchSize, Policy, Recovery, SourceLike, Stream
     from edgedet.runtime.tiled_detector import TiledDetector
     from edgedet.runtime.tiling import Tiling
+    from edgedet.runtime.tracking import Tracking
 
 __all__ = ["EngineName", "load", "open_stream"]
 
@@ -35,6 +37,7 @@ def load(
     selection: Selection | None = None,
     threads: int | None = None,
     proposals: int | None = None,
+    batch: int | None = None,
     key: str | PathLike[str] | None = None,
     tiling: None = None,
 ) -> Detector[Any]: ...
@@ -46,6 +49,7 @@ def load(
     selection: Selection | None = None,
     threads: int | None = None,
     proposals: int | None = None,
+    batch: int | None = None,
     key: str | PathLike[str] | None = None,
     tiling: Tiling,
 ) -> TiledDetector: ...
@@ -57,6 +61,7 @@ def load(
     selection: Selection | None = None,
     threads: int | None = None,
     proposals: int | None = None,
+    batch: int | None = None,
     key: str | PathLike[str] | None = None,
     tiling: Tiling | None,
 ) -> Detector[Any] | TiledDetector: ...
@@ -67,6 +72,7 @@ def load(
     selection: Selection | None = None,
     threads: int | None = None,
     proposals: int | None = None,
+    batch: int | None = None,
     key: str | PathLike[str] | None = None,
     tiling: Tiling | None = None,
 ) -> Detector[Any] | TiledDetector:
@@ -83,6 +89,8 @@ def load(
         threads: threads of one run on a CPU; all processors that this process may use where None.
         proposals: at most this many regions a picture, for models that want proposals (R-CNN, Fast R-CNN); what the
             model says where None.
+        batch: pictures of a run on a GPU, for a model that takes any number; what a run lacks of it costs time all the
+            same. As few as its engine takes where None: one, unless it was built for more.
         key: file with the public key that engines must be signed with (see ``edgedet keygen``); that of the environment
             variable EDGEDET_ENGINE_KEY where None, and without either, only engines that this user built are loaded.
         tiling: look at pictures through tiles, where they are much larger than the network's input.
@@ -92,7 +100,8 @@ def load(
         UntrustedFileError: if nobody who is trusted vouches for an engine.
         EngineError: if an engine cannot be built, or was built for another device or version.
         SpecError: if it carries no ModelSpec, or one that does not fit its network, or the engine is unknown, or
-            tiles are wanted of a model that answers with maps or wants proposals, or proposals of one that does not.
+            tiles are wanted of a model that answers with maps or wants proposals, or proposals of one that does not,
+            or a batch of one that has its own or runs on a CPU.
         MissingDependencyError: if the engine that is insisted on is not here, or the model wants proposals, and the
             package that makes them is not installed.
     """
@@ -101,9 +110,9 @@ def load(
         raise ModelFileError("an exported model", f"'{path}', which does not exist", "Check the path")
     trusted = None if key is None else Path(key)
     if path.suffix in ENGINE_SUFFIXES:
-        detector = _from_engine(path, engine, selection, trusted, proposals)
+        detector = _from_engine(path, engine, selection, trusted, proposals, batch)
     else:
-        detector = _from_onnx(path, engine, selection, trusted, proposals, threads)
+        detector = _from_onnx(path, engine, selection, trusted, proposals, threads, batch)
     if tiling is None:
         return detector
     from edgedet.runtime.tiled_detector import TiledDetector
@@ -112,7 +121,12 @@ def load(
 
 
 def _from_engine(
-    path: Path, engine: str, selection: Selection | None, key: Path | None, proposals: int | None
+    path: Path,
+    engine: str,
+    selection: Selection | None,
+    key: Path | None,
+    proposals: int | None,
+    batch: int | None,
 ) -> Detector[Any]:
     from edgedet.engine_store.manifest import read_sidecar
 
@@ -121,7 +135,7 @@ def _from_engine(
         raise SpecError(f"engine 'auto' or {flavour!r} for '{path}'", repr(engine), "Leave out --engine")
     if proposals is not None:
         raise SpecError("a model that wants proposals, to set how many", f"'{path}'", "Leave out --proposals")
-    return load_engine_file(path, selection, key)
+    return load_engine_file(path, selection, key, batch)
 
 
 def _from_onnx(
@@ -131,6 +145,7 @@ def _from_onnx(
     key: Path | None,
     proposals: int | None,
     threads: int | None,
+    batch: int | None,
 ) -> Detector[Any]:
     session, spec = _open(path, threads)
     choice = choose_engine(engine, spec)
@@ -139,7 +154,11 @@ def _from_onnx(
         spec = _with_proposals(spec, proposals)
     if choice.engine != "onnxruntime":
         session.close()
-        return load_on_device(path, spec, choice.engine, selection, key)
+        return load_on_device(path, spec, choice.engine, selection, key, batch)
+    if batch is not None:
+        raise SpecError(
+            "an engine on a GPU, to set the batch", choice.reason, "Leave it out: a list of pictures runs as one"
+        )
     session = _for_this_cpu(path, spec, session, threads)
     session.select_outputs([output.name for output in spec.outputs])
     return _detector(spec, session, selection)
@@ -202,35 +221,89 @@ def _detector(spec: ModelSpec, session: OnnxRuntimeEngine, selection: Selection 
 
 def open_stream(
     detector: Detector[Any] | TiledDetector | str | PathLike[str],
-    source: Source | str | int | PathLike[str],
+    source: SourceLike | Sequence[SourceLike],
     *,
     policy: Policy | None = None,
+    batch: BatchSize = "auto",
+    camera: CameraOptions | None = None,
+    network: NetworkOptions | None = None,
+    tracking: Tracking | None = None,
+    recovery: Recovery | None = None,
     selection: Selection | None = None,
+    engine: EngineName | Literal["auto"] = "auto",
+    key: str | PathLike[str] | None = None,
+    tiling: Tiling | None = None,
 ) -> Stream:
-    """Detect in every frame of a source, with reading, pre-processing and inference overlapped.
+    """Detect in every frame of one or more sources, with reading, pre-processing and inference overlapped.
+
+        with edgedet.open_stream("model.onnx", "/dev/video0") as stream:
+            for result in stream: ...
+        async with edgedet.open_stream("model.onnx", ["rtsp://gate", "rtsp://yard"]) as stream:
+            async for result in stream: ...
 
     Args:
         detector: a detector, tiled or plain, or the path of a model to load (closed with the stream then). A path is
-            the better choice for files: the engine is then set up for frames per second.
+            the better choice: the engine is then set up for frames per second, or for the fastest answer, by the kind
+            of source.
         source: an open `Source`, or a picture, folder, glob, video file, camera index, V4L2 device, RTSP or HTTP
-            address.
-        policy: ``every`` frame, or the ``latest`` one; by the kind of source where None.
+            address; or a list of these, whose frames go through one engine.
+        policy: ``latest``: the newest frame whenever the model is free; ``every`` frame; ``rate=N``: at most N results
+            a second of each source. By default ``latest`` for cameras and network streams, else ``every``.
+        batch: frames that are inferred in one run at most, where the network takes several. ``auto``: as many as there
+            are sources, or what the network is fixed to.
+        camera: what is wanted of the cameras among the sources.
+        network: what is wanted of the network streams among the sources.
+        tracking: gives objects identities over time (``result.detections.track_id``). The confidence of the selection
+            decides what starts a track; weaker detections only continue one.
+        recovery: what to do about cameras and network streams that fail; by default they are opened again, with
+            growing waits, for ever.
         selection: thresholds and limits in place of the detector's own.
+        engine: see `load`.
+        key: see `load`.
+        tiling: see `load`.
 
     Returns:
-        A context manager that yields one result a frame.
-    """
-    from edgedet.runtime.capture import open_source
-    from edgedet.runtime.stream import Stream, schedule_for
+        A context manager that yields one result a frame, also asynchronously.
 
-    if not isinstance(detector, (str, PathLike)):
-        chosen = detector if selection is None else detector.with_selection(selection)
-        return Stream(chosen, source, policy=policy)
-    frames = open_source(source) if isinstance(source, (str, int, PathLike)) else source
+    Raises:
+        SourceError: if a source cannot be opened.
+        SpecError: if the policy or the batch does not exist or does not fit, objects are to be tracked by a model that
+            finds none, or a detector that is loaded already is to be loaded otherwise. Also what `load` raises.
+    """
+    from edgedet.runtime.selection import Selection
+    from edgedet.runtime.stream import Stream, close_all, open_all, schedule_for
+
+    loads = isinstance(detector, (str, PathLike))
+    if not loads and (engine != "auto" or key is not None or tiling is not None):
+        got = "a detector that is loaded already"
+        raise SpecError("the path of a model, to load it as wanted", got, "Pass engine, key and tiling to load")
+    origins = open_all(source, camera=camera, network=network)
     try:
-        schedule = schedule_for(frames, policy)
-        loaded = load(detector, selection=selection, threads=schedule.threads)
-    except BaseException:  # whatever it is, the source is not left open
-        frames.close()
+        schedule = schedule_for([origin.source for origin in origins], policy)
+        if tracking is not None:
+            present = Selection() if isinstance(detector, (str, PathLike)) else detector.selection
+            tracking, selection = tracking.with_selection(selection or present)
+        if isinstance(detector, (str, PathLike)):
+            chosen = load(
+                detector, engine=engine, selection=selection, threads=schedule.threads, key=key, tiling=tiling
+            )
+        else:
+            chosen = detector if selection is None else detector.with_selection(selection)
+    except BaseException:  # whatever it is, no source is left open
+        close_all([origin.source for origin in origins])
         raise
-    return Stream(loaded, frames, policy=policy, owns_detector=True, in_flight=schedule.in_flight)
+    try:
+        return Stream(
+            chosen,
+            origins,
+            policy=policy,
+            owns_detector=loads,
+            in_flight=schedule.in_flight if loads else None,
+            batch=batch,
+            tracking=tracking,
+            recovery=recovery,
+        )
+    except BaseException:
+        if loads:
+            chosen.close()
+        raise

@@ -71,6 +71,12 @@ class Channel(Generic[T]):
             self._has_room.notify()
             return item
 
+    def wait(self) -> None:
+        """Wait until there is an item to get, or the channel is closed."""
+        with self._has_items:
+            while not self._items and not self._closed:
+                self._has_items.wait()
+
     def close(self) -> None:
         """Wake everyone who waits and drop what is left."""
         with self._has_items:

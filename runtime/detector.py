@@ -15,7 +15,7 @@ from edgedet.errors import SpecError
 from edgedet.maps import ClassMap, PanopticMap
 from edgedet.model_spec import ModelSpec, TensorSpec
 from edgedet.results import Detections
-from edgedet.runtime.capture import read_image
+from edgedet.runtime.capture import Frame, read_image
 from edgedet.runtime.engines.engine import Engine
 from edgedet.runtime.heads import BoxHead, Candidates, MapHead, MaskHead, head_from_spec
 from edgedet.runtime.heads.proposal_boxes import check_stage
@@ -23,11 +23,11 @@ from edgedet.runtime.nms import nms
 from edgedet.runtime.preprocess import Placement, Preprocessor
 from edgedet.runtime.selection import Selection
 
-__all__ = ["Detector", "Picture", "Prepared", "RawBatch"]
+__all__ = ["Detector", "Picture", "Prepared", "RawBatch", "image_of"]
 
 Image = npt.NDArray[np.uint8]
-Picture = Image | str | PathLike[str]
-"""A BGR uint8 (H, W, 3) array, or the path of a picture file."""
+Picture = Image | Frame | str | PathLike[str]
+"""A BGR uint8 (H, W, 3) array, a frame of a source, or the path of a picture file."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,9 +62,14 @@ class Detector(Generic[Answer]):
         engine: what runs it; closed with the detector.
         selection: thresholds and limits.
 
+    Attributes:
+        takes_frames: whether ``preprocess`` takes frames as they are, in any pixel format, and not only pictures.
+
     Raises:
         SpecError: if the spec does not fit the engine's network.
     """
+
+    takes_frames = False
 
     def __init__(self, spec: ModelSpec, engine: Engine, selection: Selection | None = None) -> None:
         self.spec = spec
@@ -77,6 +82,11 @@ class Detector(Generic[Answer]):
         self._check_stage()
         self._check_input()
         self._head.check(engine.outputs, len(spec.class_names), self._size)
+
+    @property
+    def batch(self) -> int | None:
+        """Most pictures of one run; None where the network takes any number."""
+        return self._step if self._head.batched else 1
 
     def with_selection(self, selection: Selection) -> Detector[Answer]:
         """Return a detector with other thresholds on the same engine."""
@@ -91,15 +101,15 @@ class Detector(Generic[Answer]):
         """Detect in one picture, or in each of a list.
 
         Args:
-            pictures: BGR uint8 (H, W, 3) arrays or paths. A list runs in batches as large as the model takes.
+            pictures: BGR uint8 (H, W, 3) arrays, frames or paths. A list runs in batches as large as the model takes.
 
         Raises:
             ImageError: if a picture cannot be read or has another shape or type.
             EngineError: if the engine fails.
         """
-        if isinstance(pictures, (np.ndarray, str, PathLike)):
-            return self._detect([_as_image(pictures)])[0]
-        images = [_as_image(picture) for picture in pictures]
+        if isinstance(pictures, (np.ndarray, Frame, str, PathLike)):
+            return self._detect([self._input(pictures)])[0]
+        images = [self._input(picture) for picture in pictures]
         step = self._step or max(len(images), 1)
         return [found for start in range(0, len(images), step) for found in self._detect(images[start : start + step])]
 
@@ -140,6 +150,10 @@ class Detector(Generic[Answer]):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    def _input(self, picture: Picture) -> Any:
+        """Return what `preprocess` takes."""
+        return picture if isinstance(picture, Frame) and self.takes_frames else image_of(picture)
 
     def _detect(self, images: Sequence[Image]) -> list[Answer]:
         return self.postprocess(self.infer(self.preprocess(images)))
@@ -211,5 +225,13 @@ class Detector(Generic[Answer]):
             )
 
 
-def _as_image(picture: Picture) -> Image:
+def image_of(picture: Picture) -> Image:
+    """Return the pixels as BGR uint8 (H, W, 3).
+
+    Raises:
+        ImageError: if a picture cannot be read.
+        SourceError: if a frame was released.
+    """
+    if isinstance(picture, Frame):
+        return picture.image
     return picture if isinstance(picture, np.ndarray) else read_image(picture)

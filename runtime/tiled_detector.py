@@ -15,8 +15,8 @@ import numpy.typing as npt
 from edgedet.errors import SpecError
 from edgedet.model_spec import ModelSpec
 from edgedet.results import Detections
-from edgedet.runtime.capture import read_image
-from edgedet.runtime.detector import Detector, Picture, Prepared
+from edgedet.runtime.capture import Frame
+from edgedet.runtime.detector import Detector, Picture, Prepared, image_of
 from edgedet.runtime.engines.engine import Engine
 from edgedet.runtime.heads import MapHead, head_from_spec
 from edgedet.runtime.preprocess import check_image
@@ -64,6 +64,10 @@ class TiledDetector:
         SpecError: if the model answers with maps of the whole picture instead of boxes.
     """
 
+    takes_frames = False
+    batch = 1
+    """Pictures of one run: each fills batches of its own tiles."""
+
     def __init__(self, detector: Detector[Detections], tiling: Tiling) -> None:
         head = head_from_spec(detector.spec.head)
         if isinstance(head, MapHead):
@@ -107,9 +111,8 @@ class TiledDetector:
     def __call__(self, pictures: Sequence[Picture]) -> list[Detections]: ...
     def __call__(self, pictures: Picture | Sequence[Picture]) -> Detections | list[Detections]:
         """Detect in one picture, or in each of a list, one after the other (see ``Detector``)."""
-        if isinstance(pictures, (np.ndarray, str, PathLike)):
-            image = pictures if isinstance(pictures, np.ndarray) else read_image(pictures)
-            return self.postprocess(self.infer(self.preprocess([image])))[0]
+        if isinstance(pictures, (np.ndarray, Frame, str, PathLike)):
+            return self.postprocess(self.infer(self.preprocess([image_of(pictures)])))[0]
         return [self(picture) for picture in pictures]
 
     def preprocess(self, images: Sequence[Image]) -> list[TiledPicture]:
