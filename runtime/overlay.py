@@ -1,9 +1,11 @@
-"""Drawing answers on a picture: boxes in the colour of their class with labels that stay inside the picture.
+"""Drawing answers on a picture: boxes in the colour of their class, with labels that keep out of each other's way.
 
 Maps of the whole picture are drawn by ``map_overlay.py``.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import cv2
 import numpy as np
@@ -11,7 +13,8 @@ import numpy.typing as npt
 
 from edgedet.maps import ClassMap, PanopticMap
 from edgedet.results import Detection, Detections
-from edgedet.runtime.drawing import Pen, class_colour, draw_label, measure
+from edgedet.runtime.drawing import Label, Pen, class_colour, draw_label, measure
+from edgedet.runtime.label_places import LabelPlaces
 from edgedet.runtime.map_overlay import draw_class_map, draw_panoptic_map
 from edgedet.runtime.mask_overlay import draw_masks
 
@@ -39,9 +42,26 @@ def annotate(image: Image, answer: Detections | ClassMap | PanopticMap) -> Image
     draw_masks(canvas, list(reversed(finite)), pen)
     for item in reversed(finite):
         _draw_box(canvas, item, pen)
-    for item in reversed(finite):
-        _draw_label(canvas, item, pen)
+    _draw_labels(canvas, finite, pen)
     return canvas
+
+
+def _draw_labels(canvas: Image, items: Sequence[Detection], pen: Pen) -> None:
+    """Draw the label of each object, best first in ``items``; where labels overlap the better one is on top."""
+    height, width = canvas.shape[:2]
+    places = LabelPlaces(width, height, len(items))
+    drawn: list[tuple[Label, tuple[int, int], Detection]] = []
+    for item in items:
+        label = measure(_text(item), pen, width)
+        if label.height <= height:
+            drawn.append((label, places.place(_pixels(canvas, item), label.width, label.height), item))
+    for label, (left, top), item in reversed(drawn):
+        draw_label(canvas, label, left, top, class_colour(item.class_id), pen)
+
+
+def _text(item: Detection) -> str:
+    text = f"{item.class_name} {item.score:.2f}"
+    return text if item.track_id is None else f"#{item.track_id} {text}"
 
 
 def _draw_box(canvas: Image, item: Detection, pen: Pen) -> None:
@@ -57,17 +77,3 @@ def _pixels(canvas: Image, item: Detection) -> tuple[int, int, int, int]:
     top, bottom = (min(max(value, 0), height) for value in (top, bottom))
     x, y = min(round(left), width - 1), min(round(top), height - 1)
     return x, y, max(round(right) - 1, x), max(round(bottom) - 1, y)
-
-
-def _draw_label(canvas: Image, item: Detection, pen: Pen) -> None:
-    height, width = canvas.shape[:2]
-    text = f"{item.class_name} {item.score:.2f}"
-    if item.track_id is not None:
-        text = f"#{item.track_id} {text}"
-    label = measure(text, pen, width)
-    if label.height > height:
-        return
-    left, top, _, _ = _pixels(canvas, item)
-    above = top - label.height
-    y = above if above >= 0 else min(top, height - label.height)
-    draw_label(canvas, label, max(0, min(left, width - label.width)), y, class_colour(item.class_id), pen)

@@ -9,6 +9,14 @@
 | coco | coco_results.py | a COCO results file |
 | maps | maps.py | a folder of PNG files with class or segment ids |
 | window | window.py | nothing: shows annotated pictures on the screen |
+| web | web/ | nothing: serves a page with the live picture |
+| rtsp | rtsp.py | nothing: serves the annotated picture as a video stream |
+| mqtt | mqtt.py | one JSON object a frame, to a broker |
+| shared_memory | shared_memory.py | the newest detections, for another process |
+| callback | callback.py | nothing: calls a function |
+
+``SinkRunner`` (sink_runner.py) stands between a stream and its sinks; ``OneSource`` (one_source.py) gives a sink the
+results of one source of several.
 """
 
 from __future__ import annotations
@@ -19,15 +27,22 @@ from pathlib import Path
 
 from edgedet.errors import SinkError
 from edgedet.runtime.capture import PictureSource, Source
+from edgedet.runtime.sinks.callback import CallbackSink
 from edgedet.runtime.sinks.coco_results import CocoResultsSink, image_ids
 from edgedet.runtime.sinks.json_lines import JsonLinesSink
 from edgedet.runtime.sinks.maps import MapFolderSink, map_names
+from edgedet.runtime.sinks.mqtt import MqttSink
+from edgedet.runtime.sinks.one_source import OneSource
 from edgedet.runtime.sinks.pictures import PICTURE_FORMATS, PictureFileSink, PictureFolderSink
+from edgedet.runtime.sinks.rtsp import RtspSink
+from edgedet.runtime.sinks.shared_memory import SharedMemorySink
 from edgedet.runtime.sinks.sink import Sink
+from edgedet.runtime.sinks.sink_runner import SinkRunner
 from edgedet.runtime.sinks.video import VIDEO_FORMATS, VideoFileSink
+from edgedet.runtime.sinks.web import WebSink
 from edgedet.runtime.sinks.window import WindowSink
 
-__all__ = ["SINKS", "Sink", "default_out", "image_ids", "map_names", "open_out"]
+__all__ = ["SINKS", "OneSource", "Sink", "SinkRunner", "default_out", "image_ids", "map_names", "open_out"]
 
 SINKS: dict[str, Callable[..., Sink]] = {
     "picture": PictureFileSink,
@@ -37,6 +52,11 @@ SINKS: dict[str, Callable[..., Sink]] = {
     "coco": CocoResultsSink,
     "maps": MapFolderSink,
     "window": WindowSink,
+    "web": WebSink,
+    "rtsp": RtspSink,
+    "mqtt": MqttSink,
+    "shared_memory": SharedMemorySink,
+    "callback": CallbackSink,
 }
 """Kind -> class."""
 

@@ -6,6 +6,7 @@ import os
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from typing import Final
 
 from edgedet.runtime.capture import Source
 from edgedet.runtime.capture.frame import Frame
@@ -25,6 +26,9 @@ class CocoResultsSink:
         path: file to write.
         image_id: names the picture of a frame; see ``image_ids``.
     """
+
+    delivery: Final = "every"
+    pixels: Final = False
 
     def __init__(self, path: str | os.PathLike[str], image_id: ImageId) -> None:
         self._file = TextFile(path, tail="\n]\n")

@@ -7,6 +7,7 @@ import os
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -47,6 +48,9 @@ class MapFolderSink:
     Raises:
         SinkError: if the folder cannot be made. While writing: if a file cannot be written.
     """
+
+    delivery: Final = "every"
+    pixels: Final = False
 
     def __init__(self, folder: str | os.PathLike[str], name: Callable[[Frame], str], image_id: ImageId) -> None:
         quiet_opencv()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import cv2
 import numpy as np
@@ -25,6 +25,9 @@ PICTURE_FORMATS = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 
 class PictureFileSink:
     """One annotated picture; each result replaces the one before."""
+
+    delivery: Final = "every"
+    pixels: Final = True
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         quiet_opencv()
@@ -51,6 +54,9 @@ class PictureFolderSink:
 
     A second picture of the same name (from another folder) gets a number: ``a.jpg``, ``a_2.jpg``.
     """
+
+    delivery: Final = "every"
+    pixels: Final = True
 
     def __init__(self, folder: str | os.PathLike[str]) -> None:
         quiet_opencv()

@@ -6,6 +6,7 @@ import contextlib
 import os
 import shutil
 from pathlib import Path
+from typing import Final
 
 import cv2
 import numpy as np
@@ -40,6 +41,9 @@ class VideoFileSink:
     Raises:
         SinkError: if the name has another suffix, or nothing can be written there.
     """
+
+    delivery: Final = "every"
+    pixels: Final = True
 
     def __init__(self, path: str | os.PathLike[str], fps: float | None = None, *, real_time: bool = False) -> None:
         quiet_opencv()

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
+from typing import Final
 
 import cv2
 
@@ -25,6 +27,9 @@ class WindowSink:
     Raises:
         SinkError: if there is no screen, or OpenCV was built without windows.
     """
+
+    delivery: Final = "caller"
+    pixels: Final = True
 
     def __init__(self, title: str, *, wait: bool = False) -> None:
         # OpenCV's Qt ends the process where it finds no screen.
@@ -54,5 +59,6 @@ class WindowSink:
                 return True
 
     def close(self) -> None:
-        """Close the window."""
-        cv2.destroyAllWindows()
+        """Close the window; calling it again, or after somebody else has closed it, does nothing."""
+        with contextlib.suppress(cv2.error):
+            cv2.destroyWindow(self._title)

@@ -125,7 +125,7 @@ def test_names_of_video_frames(tmp_path: Path):
 )
 def test_json_lines_say_what_the_map_holds(tmp_path: Path, answer, key):
     maps = sink(tmp_path / "maps")
-    out = JsonLinesSink(tmp_path / "out.jsonl", maps.path)
+    out = JsonLinesSink(tmp_path / "out.jsonl", lambda result: maps.path(result.frame))
     out.write(result(answer))
     out.close()
     line = json.loads((tmp_path / "out.jsonl").read_text())

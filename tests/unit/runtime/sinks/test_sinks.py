@@ -253,6 +253,16 @@ def test_window_shows_until_it_is_closed():
     assert sink.wrote is None
 
 
+@pytest.mark.skipif(not os.environ.get("DISPLAY"), reason="needs a screen (for example under xvfb-run)")
+def test_a_window_that_is_closed_leaves_the_one_of_another_source():
+    first, second = WindowSink("edgedet test a"), WindowSink("edgedet test b")
+    assert first.write(result()) and second.write(result())
+    first.close()
+    first.close()
+    assert second.write(result())
+    second.close()
+
+
 OPENERS: dict[str, Callable[[Path], object]] = {
     "picture.png": PictureFileSink,
     "pictures": PictureFolderSink,
