@@ -46,6 +46,9 @@ EXTRAS: Mapping[str, str] = {
     "cuda": "running on an NVIDIA GPU, through cuda-bindings",
     "pycuda": "running on an NVIDIA GPU, through pycuda (built with nvcc)",
     "sign": "signed engines (edgedet keygen, build --sign, --key)",
+    "network": "RTSP and HTTP streams",
+    "gstreamer": "GStreamer pipelines as sources, and RTSP out (python3-gi of Debian and Ubuntu does so too)",
+    "mqtt": "results published to an MQTT broker",
     "supervision": "conversion to and from supervision.Detections",
 }
 """Extra of edgedet -> what a user gets from it (the extras for developers are left out)."""

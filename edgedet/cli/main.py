@@ -13,6 +13,7 @@ from edgedet.errors import EdgedetError
 __all__ = ["COMMANDS", "main"]
 
 COMMANDS = {
+    "demo": "See it work: a live stream on a web page, with what comes with edgedet",
     "export": "Turn a checkpoint or ONNX file into a portable ONNX file",
     "run": "Detect in pictures, videos and cameras",
     "eval": "Score a model on labelled pictures",
@@ -22,6 +23,7 @@ COMMANDS = {
     "keygen": "Make a key that signs engines",
     "verify": "Tell whether an engine may be loaded",
     "inspect": "Show what a model file holds",
+    "cameras": "List cameras, their formats and which ways of capture work",
     "doctor": "Show what is installed, what is missing and how to add it",
 }
 """Command -> one line of help; the command itself is ``edgedet.cli.<name>_command.command``."""

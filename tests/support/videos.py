@@ -9,7 +9,20 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["FPS", "cut", "frame_number", "index_first", "numbered_frame", "punch", "read_video", "trim", "write_video"]
+__all__ = [
+    "FPS",
+    "cut",
+    "darkest_edge",
+    "frame_number",
+    "index_first",
+    "numbered_frame",
+    "punch",
+    "read_video",
+    "trim",
+    "turn",
+    "write_upright_video",
+    "write_video",
+]
 
 FPS = 25.0
 CODES = {".mp4": "mp4v", ".avi": "MJPG"}
@@ -90,3 +103,29 @@ def punch(path: Path, start: float, end: float) -> Path:
     data[first:last] = bytes(last - first)
     path.write_bytes(data)
     return path
+
+
+def write_upright_video(path: Path, *, width: int, height: int) -> Path:
+    """Three bright frames whose top is dark."""
+    frame = np.full((height, width, 3), 220, np.uint8)
+    frame[: height // 4] = 20
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*CODES[path.suffix]), FPS, (width, height))
+    for _ in range(3):
+        writer.write(frame)
+    writer.release()
+    return path
+
+
+def turn(path: Path, clockwise: int) -> Path:
+    """Let an MP4 say that it is shown turned by 90 or 180 degrees, as phones do, without touching its pictures."""
+    one = 1 << 16
+    matrices = {90: (0, one, 0, -one, 0, 0, 0, 0, 1 << 30), 180: (-one, 0, 0, 0, -one, 0, 0, 0, 1 << 30)}
+    data = bytearray(path.read_bytes())
+    struct.pack_into(">9i", data, data.find(b"tkhd") + 4 + 40, *matrices[clockwise])
+    path.write_bytes(data)
+    return path
+
+
+def darkest_edge(image: npt.NDArray[np.uint8]) -> str:
+    edges = {"top": image[:4], "bottom": image[-4:], "left": image[:, :4], "right": image[:, -4:]}
+    return min(edges, key=lambda name: float(edges[name].mean()))

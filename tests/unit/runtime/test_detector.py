@@ -8,8 +8,10 @@ import onnx
 import pytest
 
 import edgedet
-from edgedet.errors import EngineError, ImageError, ModelFileError, SpecError
+from edgedet.errors import EngineError, ImageError, ModelFileError, SourceError, SpecError
 from edgedet.model_spec import ModelSpec
+from edgedet.runtime.capture import Frame
+from edgedet.runtime.pixel_formats import PictureFormat
 from edgedet.runtime.selection import Selection
 
 WHITE = np.full((32, 64, 3), 255, np.uint8)
@@ -59,6 +61,18 @@ def test_a_path_is_read(write_model, tmp_path):
         by_path, by_text, by_array = detector(path), detector(str(path)), detector(WHITE)
     np.testing.assert_array_equal(by_path.xyxy, by_array.xyxy)
     np.testing.assert_array_equal(by_text.score, by_array.score)
+
+
+def test_a_frame_is_converted_once(write_model):
+    grey = np.full((32, 64), 255, np.uint8)
+    frame = Frame((grey,), 0, 0, "/dev/video0", picture=PictureFormat("GREY", 64, 32))
+    with edgedet.load(write_model()) as detector:
+        found, (again,) = detector(frame), detector([frame])
+        np.testing.assert_array_equal(found.score, detector(WHITE).score)
+        np.testing.assert_array_equal(found.xyxy, again.xyxy)
+    frame.release()
+    with pytest.raises(SourceError, match="which was released"):
+        detector(frame)
 
 
 def test_other_thresholds_share_the_engine(write_model):

@@ -15,6 +15,7 @@ from bright_box import SCORE, bright_box_model
 import edgedet
 from edgedet.errors import EngineError, ImageError, SpecError
 from edgedet.model_spec import HeadSpec, InputSpec, ModelSpec, TensorSpec
+from edgedet.runtime.capture import Frame
 from edgedet.runtime.selection import Selection
 from edgedet.runtime.tiled_detector import TiledDetector
 from edgedet.runtime.tiling import Tiling
@@ -81,8 +82,9 @@ def test_a_list_gives_a_list_and_paths_are_read(open_tiled: Open, tmp_path: Path
     cv2.imwrite(str(tmp_path / "a.png"), picture(boxes[0]))
     with open_tiled() as detector:
         found = detector([tmp_path / "a.png", picture(boxes[1], 500, 70)])
+        found.append(detector(Frame((picture(boxes[1]),), 0, 0, "x")))
         assert detector([]) == []
-    assert [item.xyxy.tolist() for item in found] == [[list(map(float, box))] for box in boxes]
+    assert [item.xyxy.tolist() for item in found] == [[list(map(float, box))] for box in (*boxes, boxes[1])]
 
 
 def test_the_stages_take_several_pictures(open_tiled: Open) -> None:

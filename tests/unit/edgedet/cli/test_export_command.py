@@ -65,7 +65,7 @@ def test_an_export_from_end_to_end(source):
     assert spec_of("out.onnx").class_names == ("cat", "dog")
     report = json.loads(Path("report.json").read_text())
     assert report["output"] == "out.onnx"
-    assert [step["name"] for step in report["steps"]][-1] == "write"
+    assert [step["name"] for step in report["steps"]][-2:] == ["write", "engine"]
 
 
 def test_json_is_all_of_the_standard_output(source):
@@ -94,7 +94,7 @@ def test_every_option_reaches_the_request(source, monkeypatch):
         "--anchors", "anchors.npy", "--spec", "spec.json", "--pictures", "pictures",
         "--int8", "--fp16", "--calib", "pictures", "--data", "pictures", "--max-drop", "0.5", "--method", "mse",
         "--calib-count", "9", "--keep-float", "head*", "--min-int8", "0.7", "--force",
-        "--calib-cache", "kept",
+        "--calib-cache", "kept", "--engine",
     )  # fmt: skip
     assert isinstance(result.exception, ModelFileError)
     (request,) = asked
@@ -104,7 +104,7 @@ def test_every_option_reaches_the_request(source, monkeypatch):
     assert fields == {
         "source": source, "output": Path("out.onnx"), "family": "ssd:tf", "task": "instance", "size": (640, 480),
         "batch": "dynamic", "opset": 18, "keep_nms": True, "trust": True, "fragment": SPEC,
-        "pictures": Path("pictures"), "report": Path("r.json"), "html": Path("r.html"),
+        "pictures": Path("pictures"), "report": Path("r.json"), "html": Path("r.html"), "engine": True,
         "quantisation": QuantisationRequest(
             "int8+float16", calib=Path("pictures"), data=Path("pictures"), max_drop=0.5, method="mse", calib_count=9,
             keep_float=("head*",), min_int8=0.7, force=True, calib_cache=Path("kept"),
@@ -121,7 +121,8 @@ def test_nothing_asked_is_nothing_decided(source, monkeypatch):
 
     monkeypatch.setattr("edgedet.export.pipeline.run_export", run_export)
     assert isinstance(run(source).exception, ZeroDivisionError)
-    assert vars(asked[0]) == vars(ExportRequest(source))
+    # Of the engine, the command line leaves it to what the machine has; a request alone asks for none.
+    assert vars(asked[0]) == vars(ExportRequest(source, engine=None))
 
 
 @pytest.mark.parametrize(

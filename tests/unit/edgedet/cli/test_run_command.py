@@ -208,8 +208,8 @@ def test_video_that_breaks_off_is_written_up_to_there(run: Run, suffix):
         ("empty", "'empty', which has none"),
         ("empty.jpg", "'empty.jpg', which is empty"),
         ("empty.mp4", "'empty.mp4', which is empty"),
-        ("97", "camera 97, but there is no '/dev/video97'"),
-        ("/dev/video97", "'/dev/video97', which is no device"),
+        ("97", "got '/dev/video97', which does not exist"),
+        ("/dev/video97", "'/dev/video97', which does not exist"),
         ("rtsp://127.0.0.1:1/x", "'rtsp://127.0.0.1:1/x', which does not answer"),
     ],
 )

@@ -81,6 +81,15 @@ def test_a_device_nobody_refers_to_is_closed(provider):
     assert standin_driver.count("retained") == 0
 
 
+def test_a_device_with_kernels_that_nobody_refers_to_is_closed(provider):
+    device = Device(provider=provider)
+    function = device.kernels.function("edgedet_panoptic_judge")
+    assert standin_driver.count("modules") == 1
+    del device, function
+    gc.collect()
+    assert [standin_driver.count(kind) for kind in ("retained", "modules")] == [0, 0]
+
+
 def test_things_nobody_refers_to_are_given_back(device):
     buffer = device.empty((4,), np.uint8)
     part = buffer[1:3]
