@@ -1,5 +1,6 @@
 # make demo    export the example model, quantise it, run it on a video and a picture, score it
 # make test    run the tests
+# make test-vm run the tests of cameras, in a virtual machine whose kernel has some (x86-64 Debian; QEMU, one download)
 # make lint    check style and formatting
 # make tidy    look for mistakes in the CUDA kernels with clang-tidy (TIDY_FLAGS=--quick: seconds instead of minutes)
 # make gpu     everything that needs a GPU: tests/gpu, and figures into demo/ (see docs/gpu-checks.md)
@@ -20,7 +21,7 @@ WHAT := pyproject.toml constraints.txt
 EDGEDET := $(BIN)/edgedet
 PICTURE := $(firstword $(sort $(wildcard examples/digits/images/*)))
 
-.PHONY: help venv demo test lint tidy gpu cubins clean
+.PHONY: help venv demo test test-vm lint tidy gpu cubins clean
 .DELETE_ON_ERROR:
 
 help:
@@ -81,6 +82,9 @@ demo: $(VENV)/.demo
 test: $(VENV)/.test
 	$(BIN)/python -m pytest tests/unit $(PYTEST_FLAGS)
 
+test-vm: $(VENV)/.test
+	PYTHON=$(BIN)/python tests/vm/run.sh $(PYTEST_FLAGS) || [ $$? = 77 ]
+
 lint: $(VENV)/.lint
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -96,6 +100,7 @@ gpu: $(VENV)/.test
 	$(EDGEDET) export examples/models/digits.pt -o demo/digits.onnx
 	$(EDGEDET) export examples/models/digits.pt --fp16 -o demo/digits.fp16.onnx
 	$(EDGEDET) export examples/models/digits.pt --int8 --calib examples/digits/images -o demo/digits.int8.onnx
+	$(EDGEDET) build demo/digits.int8.onnx --compare demo/digits.fp16.onnx --json > demo/int8_or_fp16.json
 	for model in digits digits.fp16 digits.int8; do \
 	  $(BIN)/python benchmarks/gpu/end_to_end.py demo/$$model.onnx --json demo/$$model.end_to_end.json || exit 1; \
 	done

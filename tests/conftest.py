@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,8 +19,10 @@ OFFLINE = {"YOLO_OFFLINE": "True", "YOLO_AUTOINSTALL": "False", "HF_HUB_OFFLINE"
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Prepare what is the same for all tests: packages that stay offline, torchvision, no deadlines."""
+    """Prepare what is the same for all tests: packages that stay offline, signals, torchvision, no deadlines."""
     os.environ.update(OFFLINE)
+    # Shells start background jobs with SIGINT ignored, which programs inherit: tests that send one would wait for ever.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     hypothesis.settings.register_profile("edgedet", deadline=None)
     hypothesis.settings.load_profile("edgedet")
     if config.cache is not None:

@@ -24,6 +24,7 @@ from edgedet.runtime.selection import Selection
 SMALL = {
     "agreement": "--pictures 1 yolov2 localizer",
     "calibration": "--counts 8 --targets tensorrt",
+    "camera_to_engine": "--frames 3 --size 320x240",
     "cpu_overhead": "--rounds 1 --tries 1 --pictures 320x240 --boxes 10 --contestants edgedet",
     "instance_masks": "--rounds 1 --tries 1 --objects 20 --picture 320x240 --contestants edgedet",
     "int8_cpu": "--count 8 --rounds 1 --runs 2",
@@ -32,6 +33,7 @@ SMALL = {
     "quantised_tasks": "fcn --count 2 --calib-count 8 --ways FP16",
     "rcnn_variants": "--rounds 1 --tries 1 --pictures 1 --settings default",
     "semantic_map": "--rounds 1",
+    "stream": "--quick --only-edgedet --parts age handover page",
     "stream_throughput": "--rounds 1 --tries 1 --frames 5 --videos 320x240",
     "tiled_8k": "--rounds 1 --tries 1 --picture 1200x900",
 }
