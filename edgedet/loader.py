@@ -303,7 +303,7 @@ def open_stream(
             tracking=tracking,
             recovery=recovery,
         )
-    except BaseException:
+    except BaseException:  # whatever it is, a model that was loaded here is not left open
         if loads:
             chosen.close()
         raise

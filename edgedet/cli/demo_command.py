@@ -66,7 +66,7 @@ def _open_stream() -> Stream:
         selection = Selection(confidence=_LOWEST_CONFIDENCE, iou=0.5)
         # More threads would wait for each other for longer than they compute: the network takes two milliseconds.
         detector = load(_FOLDER / _MODEL, engine="onnxruntime", selection=selection, threads=1)
-    except BaseException:
+    except BaseException:  # Ctrl-C too: the clip is not left open
         source.close()
         raise
     return Stream(detector, source, owns_detector=True)

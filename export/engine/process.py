@@ -203,7 +203,7 @@ def _watch(command: list[str], folder: Path, environment: dict[str, str], on_pro
                     step = _progress(line)
                     if step is not None and on_progress is not None:
                         on_progress(*step)
-            except BaseException:
+            except BaseException:  # Ctrl-C too: no builder goes on by itself
                 process.kill()
                 raise
     return process.returncode

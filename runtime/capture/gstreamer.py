@@ -77,7 +77,7 @@ class GStreamerSource:
             if self._first is None:
                 raise self._broken("it ended")
             self.fps: float | None = self._layout_of(self._first).fps
-        except BaseException:
+        except BaseException:  # whatever it is, the pipeline is not left running
             self.close()
             raise
 

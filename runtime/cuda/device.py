@@ -290,7 +290,7 @@ class _Current(threading.local):
             self._gate.enter()
             try:
                 self._driver.push_context(self._context)
-            except BaseException:
+            except BaseException:  # whatever it is, other threads get in
                 self._gate.leave()
                 raise
         self._depth += 1

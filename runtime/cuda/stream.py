@@ -160,7 +160,7 @@ class Stream:
             try:
                 record()
                 graph = self._driver.end_capture(self._handle)
-            except BaseException:
+            except BaseException:  # whatever it is, the stream is not left capturing
                 self._driver.abandon_capture(self._handle)
                 raise
             finally:

@@ -145,7 +145,7 @@ class DeviceDetector(Detector[Answer]):
         lane = self._free.get()
         try:
             placements = lane.submit(images)
-        except BaseException:
+        except BaseException:  # whatever it is, the lane is free again
             _give_back(lane, self._free)
             raise
         return _Submitted(np.empty(0), placements, InFlight(lane, self._free))

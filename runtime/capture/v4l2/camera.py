@@ -64,7 +64,7 @@ class DeviceSource:
             self._identity, self._options = Identity.of(self._node), options
             layout, fps = _set_up(self._node, options)
             capture = negotiate(self._node, layout, options, f"'{self.name}'")
-        except BaseException:
+        except BaseException:  # whatever it is, the device is not left open
             self._node.close()
             raise
         self._layout: Layout = layout

@@ -114,7 +114,7 @@ def try_memory(
             queue.fill()
         except OSError as error:
             raise MemoryRefusedError(f"QBUF for {memory.mode.upper()}: {error.strerror}") from error
-    except BaseException:
+    except BaseException:  # whatever it is, the driver keeps none of the buffers
         node.stream_off()  # takes the buffers back that were queued
         node.forget_buffers()
         raise

@@ -269,7 +269,7 @@ class _CudaBindings(Driver):
             return EglPlanes(
                 addresses, int(frame.width), int(frame.height), int(frame.pitch), int(frame.eglColorFormat), resource
             )
-        except BaseException:
+        except BaseException:  # whatever it is, the image is not left registered
             self._call("to give an EGLImage back", "cuGraphicsUnregisterResource", resource)
             raise
 

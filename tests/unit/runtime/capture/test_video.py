@@ -38,6 +38,8 @@ def test_close_twice_does_nothing(tmp_path: Path):
     source = open_source(videos.write_video(tmp_path / "v.mp4", 2))
     source.close()
     source.close()
+    with pytest.raises(SourceError):
+        source.read()
 
 
 @pytest.mark.parametrize(
